@@ -1,0 +1,25 @@
+"""Colour for grey photographs: the helper package of the koala course.
+
+    from koala_utils import colorize, read_photo, save_photo
+
+    save_photo(colorize(read_photo("grandparents.jpg")), "grandparents-color.png")
+"""
+
+import importlib
+import os
+from pathlib import Path
+
+# TensorFlow announces on every start, at error level, that it found no GPU. Problems still raise exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROOT = Path(__file__).parents[1]  # the checkout, with notebooks/ and report/
+WORK = Path(os.environ.get("KOALA_WORK_DIR") or ROOT / "work")  # what the course writes when it is run
+
+_HOMES = {"colorize": "colorizer", "read_photo": "photos", "save_photo": "photos", "find_photos": "photos"}
+
+
+def __getattr__(name):
+    """The public functions, imported on first use: `koala --help` need not wait for TensorFlow."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'koala_utils' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"koala_utils.{_HOMES[name]}"), name)

@@ -1,0 +1,196 @@
+"""`koala …`: a thin function a command."""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices bury our own messages
+
+EXAMPLES = """examples:
+  koala colorize grandparents.jpg -o colored
+  koala prepare ~/photographs -o records && koala train records -o run
+  koala evaluate test -o evaluation
+"""
+
+
+def main(arguments=None):
+    """Runs a command; the exit status is 0, 1 where something could not be done, or 2 for wrong usage."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        if os.environ.get("KOALA_DEBUG"):
+            raise
+        print(f"koala {options.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def parser():
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(prog="koala", description="Colours grey photographs, and trains what does it.",
+                                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name, run, text):
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
+                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("check", check, "print versions, hardware and what is missing, for a bug report")
+
+    sub = command("prepare", prepare, "write photographs and their embeddings as TFRecord shards")
+    sub.add_argument("source", help="a folder, glob, text file of urls, or bundled, imagenette")
+    sub.add_argument("-o", "--output", required=True, help="folder of the records")
+    sub.add_argument("--size", type=_positive, default=224, help="short side in pixels")
+    _extractor(sub)
+
+    sub = command("train", train, "train the colorization network; run again to go on")
+    sub.add_argument("records", help="folder of koala prepare")
+    sub.add_argument("-o", "--output", required=True, help="folder of the run")
+    sub.add_argument("--epochs", type=_positive, default=10)
+    sub.add_argument("--crop", type=_positive, default=64, help="side of the training squares in pixels")
+    sub.add_argument("--batch", type=_positive, default=32)
+    sub.add_argument("--learning-rate", type=float, default=1e-3)
+    sub.add_argument("--schedule", choices=["constant", "cosine"], default="constant")
+    sub.add_argument("--average", type=float, default=0.0, help="momentum of a running average of the weights")
+    sub.add_argument("--no-fusion", dest="fusion", action="store_false", help="leave the embedding out")
+    sub.add_argument("--start-from", metavar="WEIGHTS", help="a .safetensors file of another run")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--extractor", metavar="NAME", default=argparse.SUPPRESS,
+                     help="the one that the records must have been prepared with (checked)")
+
+    sub = command("evaluate", evaluate, "compare colorings with the truth")
+    sub.add_argument("source", help="colour photographs: a folder, glob, or bundled, test")
+    sub.add_argument("-o", "--output", help="folder for scores.csv and table.md")
+    sub.add_argument("--sheets", metavar="DIR", help="folder for contact sheets of grey, outputs and truth")
+    _model(sub)
+    _extractor(sub)
+
+    sub = command("colorize", colorize, "colour photographs at their full resolution")
+    sub.add_argument("source", nargs="+", help="photographs, folders, globs, or bundled-historical, historical")
+    sub.add_argument("-o", "--output", default="colored", help="folder of the coloured PNGs")
+    sub.add_argument("--strength", type=float, default=1.0, help="factor on the predicted chroma")
+    _model(sub)
+    _extractor(sub)
+    return top
+
+
+def _model(sub):
+    sub.add_argument("--model", default="koala", help="a released model, or a .safetensors file of koala train")
+
+
+def _extractor(sub):
+    sub.add_argument("--extractor", default="mobilenet_v2", metavar="NAME",
+                     help="mobilenet_v2 (bundled) or inception_resnet_v2 (downloaded on first use)")
+
+
+def _positive(text):
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+# ---------------------------------------------------------------- the commands; TensorFlow is imported only where used
+
+
+def check(options):
+    from koala_utils.environment import check as examine
+
+    lines, problems = examine()
+    print(*lines, sep="\n")
+    print(*(f"PROBLEM: {problem}" for problem in problems) if problems else ["nothing is missing"], sep="\n")
+    return bool(problems)
+
+
+def prepare(options):
+    from koala_utils import photos, records
+
+    report = records.prepare(options.source, options.output, options.size, options.extractor)
+    total = report["train"] + report["validation"]
+    print(f"{total} photographs ({report['train']} for training, {report['validation']} for validation) in"
+          f" {options.output}, {report['bytes'] / total / 1000:.1f} kB a photograph")
+    if report["skipped"]:
+        print(f"{len(report['skipped'])} left out: {photos.summarize(report['skipped'].values())}")
+        for reason in report["skipped"].values():
+            print(f"  {reason}")
+
+
+def train(options):
+    from koala_utils import records, training
+
+    prepared = records.manifest_of(options.records)["extractor"]
+    if getattr(options, "extractor", prepared) != prepared:
+        raise records.RecordsError(f"{options.records}: was prepared with {prepared}, not {options.extractor};"
+                                   f" run: koala prepare … --extractor {options.extractor}")
+    chosen = {key: getattr(options, key) for key in training.DEFAULTS}
+    print(f"training on {training.machine()}, in {training.best_dtype()}")
+    _, history = training.train(options.records, options.output, options.epochs, options.start_from, **chosen)
+    print(f"{options.epochs} epochs done; squared ab error on validation photographs {history[-1]['val_ratio']:.3f} of"
+          f" grey's; weights in {Path(options.output) / 'koala.safetensors'}")
+
+
+def evaluate(options):
+    from functools import partial
+
+    from koala_utils import colorizer, evaluation, figures, photos
+
+    paths = photos.find_photos(options.source)
+    model = partial(colorizer.colorize, model=options.model, extractor=options.extractor)
+    methods = {"grey": evaluation.grey_baseline,
+               "mean color": evaluation.mean_color_baseline(map(photos.read_photo, paths)),
+               Path(options.model).stem: model}
+    rows = []
+    scores = evaluation.evaluate(paths, methods, on_photo=lambda _, truth, outputs: rows.append(
+        [outputs["grey"], outputs[Path(options.model).stem], truth]) if options.sheets else None)
+    table = evaluation.format_table(evaluation.summarize(scores))
+    print(f"{len(paths)} photographs of {options.source}; 95 % bootstrap intervals over photographs\n\n{table}")
+    if options.output:
+        evaluation.write_scores(scores, Path(options.output) / "scores.csv")
+        (Path(options.output) / "table.md").write_text(table + "\n", encoding="utf-8")
+    for i in range(0, len(rows), 10):
+        figures.contact_sheet(rows[i:i + 10], Path(options.sheets) / f"sheet-{i // 10:02d}.jpg")
+
+
+def colorize(options):
+    from koala_utils import photos
+
+    paths, problems, output = [], [], Path(options.output)
+    for source in options.source:
+        path = Path(source).expanduser()
+        if path.is_dir():  # everything in it, so that what cannot be coloured is named
+            inside = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            paths += sorted(p for p in inside if output.resolve() not in p.resolve().parents)
+        elif path.is_file() and path.suffix.lower() != ".txt":
+            paths.append(path)
+        else:
+            paths += photos.find_photos(source)
+    if not paths:
+        raise photos.PhotoError(f"{', '.join(options.source)}: holds no file.")
+
+    from koala_utils.colorizer import colorize as color
+
+    paths = list(dict.fromkeys(paths))
+    stems = Counter(path.stem.lower() for path in paths)
+    done = 0
+    for number, path in enumerate(paths):
+        # Two photographs of one name, IMG_1.jpg of two folders say, must not overwrite each other.
+        name = path.stem if stems[path.stem.lower()] == 1 else f"{path.stem}-{number + 1}"
+        try:
+            photo, metadata = photos.read_photo_and_metadata(path)
+            result = color(photo, options.model, options.extractor, options.strength)
+            target = output / f"{name}.png"
+            photos.save_photo(result, target, metadata)
+        except photos.PhotoError as error:
+            problems.append(error)
+            print(f"left out {error}", file=sys.stderr)
+        else:
+            done += 1
+            print(f"{path} -> {target}")
+    print(f"{done} of {len(paths)} coloured, in {output}")
+    return bool(problems)

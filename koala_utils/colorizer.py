@@ -1,0 +1,145 @@
+"""A photograph -> the same photograph in colour, at its full resolution, with released weights.
+
+Chroma is a low-resolution thing: it is predicted on a small copy of the photograph and enlarged along the
+photograph's own edges. The lightness is the photograph's own, untouched, at full resolution.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from scipy.ndimage import uniform_filter
+
+from koala_utils import film, lab
+from koala_utils.embedding import EXTRACTORS, embed
+from koala_utils.network import build_network, predict_chroma
+from koala_utils.photos import PhotoError
+from koala_utils.weights import RELEASED, WeightsError, load_weights
+
+SIZE = 160  # pixels, side of a square of the area at which chroma is predicted; chosen on validation photographs
+STRIP_PIXELS = 4_000_000  # recombined at a time, which bounds the memory for large photographs
+
+
+@functools.cache
+def load_network(model="koala"):
+    """A trained network: a released model by name, or a safetensors file of `koala train`.
+
+    Raises:
+        WeightsError: no such model, or weights that do not fit.
+    """
+    path = Path(model) if str(model).endswith(".safetensors") else RELEASED / f"{model}.safetensors"
+    if path.parent == RELEASED and not path.exists():
+        names = sorted(p.stem for p in RELEASED.glob("*.safetensors") if p.stem not in EXTRACTORS)
+        raise WeightsError(f"no model is called {model!r}; there are {', '.join(names)}, or give a .safetensors file.")
+    network = build_network()
+    load_weights(network, path)
+    return network
+
+
+def colorize(photo, model="koala", extractor="mobilenet_v2", strength=1.0, size=SIZE):
+    """Colours a photograph; what colour it has is ignored.
+
+    Args:
+        photo: uint8 array (H, W, 3) or (H, W), of any size.
+        model: a released model, or a safetensors file of `koala train`.
+        extractor: the classifier behind the embedding; any of `koala_utils.embedding.EXTRACTORS`.
+        strength: the predicted chroma is multiplied with this; 0 is grey, above 1 more vivid.
+        size: chroma is predicted on a copy of about size x size pixels.
+
+    Returns:
+        uint8 array (H, W, 3), RGB, with the photograph's own lightness.
+
+    Raises:
+        PhotoError: not a uint8 photograph.
+        ExtractorError, WeightsError: no such extractor or model.
+    """
+    photo = np.asarray(photo)
+    if photo.dtype != np.uint8 or photo.ndim not in (2, 3) or (photo.ndim == 3 and photo.shape[-1] != 3) or not photo.size:
+        raise PhotoError(f"a photograph is uint8 (H, W, 3) or (H, W), not {photo.dtype} {photo.shape}.")
+    small = shrink(photo, size)
+    embedding = embed([grey_float(shrink(photo, EXTRACTORS[extractor].size * 2) if extractor in EXTRACTORS else small)],
+                      extractor)
+    lightness = lab.lightness(grey_float(small)).numpy()
+    chroma = predict_chroma(load_network(model), lightness[None], embedding)[0]
+    return recombine(photo, lightness, chroma * strength)
+
+
+def shrink(photo, size):
+    """A smaller copy of about size x size pixels in area and of the same aspect; never an enlarged one."""
+    height, width = photo.shape[:2]
+    scale = size / np.sqrt(height * width)
+    if scale >= 1:
+        return photo
+    shape = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(photo).resize(shape, Image.LANCZOS, reducing_gap=3))
+
+
+def grey_float(photo):
+    """The panchromatic grey of a uint8 photograph, (H, W, 3) or (H, W) -> float32 (H, W, 1) in [0, 1]."""
+    if photo.ndim == 2:
+        return (photo[..., None] / np.float32(255)).astype(np.float32)
+    return film.to_grey(photo.astype(np.float32) / 255).numpy()
+
+
+def recombine(photo, lightness, chroma, edge_aware=True):
+    """Puts low-resolution chroma on a full-resolution photograph.
+
+    Args:
+        photo: uint8 (H, W, 3) or (H, W).
+        lightness: (h, w, 1) in [-1, 1], of the small copy that the chroma was predicted on.
+        chroma: (h, w, 2) in [-1, 1].
+        edge_aware: False enlarges the chroma bilinearly, which bleeds over edges.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    if edge_aware:
+        slope, offset = guided_coefficients(lightness[..., 0], chroma)
+    else:
+        slope, offset = np.zeros_like(chroma), chroma
+    height, width = photo.shape[:2]
+    result = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = lab.lightness(grey_float(photo[top:top + rows])).numpy()
+        where = top, len(strip), height, width
+        full = _enlarge_strip(slope, *where) * strip + _enlarge_strip(offset, *where)
+        result[top:top + rows] = tf.cast(tf.round(lab.to_rgb(strip, full) * 255), tf.uint8).numpy()
+    return result
+
+
+def guided_coefficients(guide, target, radius=4, epsilon=1e-3):
+    """The fast guided filter's local linear model of the chroma in the lightness: target ~ slope * guide + offset.
+
+    He and Sun, "Fast Guided Filter", arXiv 1505.00996 (2015), Algorithm 2: fitted on the small copy,
+    enlarged, and applied to the large guide, it carries the guide's edges into the chroma.
+
+    Args:
+        guide: (h, w); target: (h, w, c).
+        radius: of the windows, in pixels of the small copy.
+        epsilon: edges of the guide below its square root, in units of the guide, are smoothed over.
+
+    Returns:
+        slope and offset, float32 (h, w, c).
+    """
+    def mean(x):
+        return uniform_filter(x, (2 * radius + 1, 2 * radius + 1, 0)[:x.ndim], mode="nearest")
+
+    guide, target = guide.astype(np.float64), target.astype(np.float64)
+    mean_guide, mean_target = mean(guide), mean(target)
+    variance = mean(guide**2) - mean_guide**2
+    covariance = mean(guide[..., None] * target) - mean_guide[..., None] * mean_target
+    slope = covariance / (variance + epsilon)[..., None]
+    offset = mean_target - slope * mean_guide[..., None]
+    return mean(slope).astype(np.float32), mean(offset).astype(np.float32)
+
+
+def _enlarge_strip(small, top, rows, height, width):
+    """Rows top to top + rows of `small` (h, w, c), enlarged bilinearly to (height, width)."""
+    scale = small.shape[0] / height
+    box = (0, top * scale, small.shape[1], min((top + rows) * scale, small.shape[0]))
+    channels = [Image.fromarray(np.ascontiguousarray(small[..., i])).resize((width, rows), Image.BILINEAR, box=box)
+                for i in range(small.shape[-1])]
+    return np.stack([np.asarray(channel) for channel in channels], axis=-1)

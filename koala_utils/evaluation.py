@@ -1,0 +1,195 @@
+"""Colour photographs against the truth -> a figure for every photograph and method -> a table.
+
+No figure stands alone: plain grey scores well in PSNR, and vivid nonsense well in colourfulness. So
+every table holds the grey photograph and the best single colour beside the models, and several figures.
+"""
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tqdm.auto import tqdm
+
+from koala_utils import lab
+from koala_utils.colorizer import colorize, grey_float
+from koala_utils.embedding import EXTRACTORS, class_names, load_extractor
+from koala_utils.photos import read_photo, registry, replacing
+
+
+@dataclass
+class Score:
+    """What one method made of one photograph."""
+
+    photo: str
+    method: str
+    ab_error: float
+    grey_ab_error: float
+    psnr: float
+    colorfulness: float
+    true_colorfulness: float
+    top1: int | None  # whether the classifier names the photograph rightly; None where no label is known
+
+
+# ---------------------------------------------------------------- figures of one photograph
+
+
+def ab_error(output, truth):
+    """Mean squared distance in a*b*, over pixels: what the L2 loss of the network is a scaled version of.
+
+    Args:
+        output, truth: uint8 (H, W, 3), RGB.
+
+    Returns:
+        A float in squared units of a*b*, 0 at best. Trap: it rewards caution, and colours averaged to
+        brown beat a bold guess that is right half the time (Zhang et al. 2016, Section 1).
+    """
+    return float(np.mean(np.sum((_lab(output)[..., 1:] - _lab(truth)[..., 1:]) ** 2, axis=-1)))
+
+
+def psnr(output, truth):
+    """Peak signal-to-noise ratio on RGB in decibels. Trap: most of it is the lightness, which is given."""
+    error = np.mean((output.astype(np.float64) - truth) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+def colorfulness(rgb):
+    """Colourfulness of Hasler and Süsstrunk, "Measuring Colourfulness in Natural Images" (2003), equation 8.
+
+    Opponent colours rg = R - G and yb = (R + G) / 2 - B; the root of the summed variances plus 0.3 of the
+    root of the summed squared means. 0 for grey, 15 "slightly", 45 "quite", 82 "highly colourful".
+    """
+    r, g, b = np.moveaxis(rgb.astype(np.float64), -1, 0)
+    rg, yb = r - g, (r + g) / 2 - b
+    return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
+
+
+def top1_class(rgb):
+    """Index, 0 to 999, of the ImageNet class that the bundled classifier sees in a colour photograph."""
+    size = EXTRACTORS["mobilenet_v2"].size
+    square = tf.image.resize(tf.cast(rgb, tf.float32) / 127.5 - 1, (size, size), antialias=True)
+    return int(np.argmax(load_extractor("mobilenet_v2")(square[None], training=False)))
+
+
+def _lab(rgb):
+    return lab.to_lab(rgb.astype(np.float32) / 255).numpy()
+
+
+# ---------------------------------------------------------------- the baselines
+
+
+def grey_baseline(photo):
+    """The photograph's own grey, uint8 (H, W, 3): the zero of every figure of colour."""
+    return np.repeat(np.round(grey_float(photo) * 255).astype(np.uint8), 3, axis=-1)
+
+
+def mean_color_baseline(photos):
+    """A method that gives every photograph the same chroma: the mean over `photos`, the best one colour there is.
+
+    It is an oracle, for it knows the truth that it is compared with; a model that does not beat it has
+    learned nothing about what is in a photograph.
+    """
+    mean = np.mean([lab.chroma(photo.astype(np.float32) / 255).numpy().mean((0, 1)) for photo in photos], axis=0)
+
+    def method(photo):
+        lightness = lab.lightness(grey_float(photo))
+        rgb = lab.to_rgb(lightness, np.broadcast_to(mean.astype(np.float32), (*photo.shape[:2], 2)))
+        return np.round(rgb.numpy() * 255).astype(np.uint8)
+
+    return method
+
+
+# ---------------------------------------------------------------- many photographs
+
+
+def label_of(path):
+    """The ImageNet class index of a photograph, from its synset folder or the test set's registry; else None."""
+    synsets = class_names()[1]
+    if path.parent.name in synsets:
+        return synsets.index(path.parent.name)
+    labels = {Path(row["path"]).name: row["label"] for row in registry("test")}
+    return int(labels[path.name]) if path.name in labels else None
+
+
+def evaluate(paths, methods: dict[str, Callable] | None = None, progress=True, on_photo=None):
+    """Colours photographs by several methods and compares them with the truth.
+
+    Args:
+        paths: colour photographs.
+        methods: from name to a function of a uint8 photograph to a uint8 photograph; by default grey,
+            mean color and the released model. A method never sees the truth's chroma if it takes its grey.
+        on_photo: called with the path, the truth and a dict of all outputs, to keep sheets or files.
+
+    Returns:
+        A list of `Score`, one a photograph and method.
+    """
+    paths = [Path(p) for p in paths]
+    if methods is None:
+        methods = {"grey": grey_baseline, "mean color": mean_color_baseline(map(read_photo, paths)), "koala": colorize}
+    scores = []
+    for path in tqdm(paths, unit="photo", disable=not progress, desc="evaluating"):
+        truth, label = read_photo(path), label_of(path)
+        outputs = {name: method(truth) for name, method in methods.items()}
+        grey = ab_error(grey_baseline(truth), truth)
+        for name, output in outputs.items():
+            scores.append(Score(path.name, name, ab_error(output, truth), grey, psnr(output, truth),
+                                colorfulness(output), colorfulness(truth),
+                                None if label is None else int(top1_class(output) == label)))
+        if on_photo:
+            on_photo(path, truth, outputs)
+    return scores
+
+
+def summarize(scores, seed=0, resamples=2000):
+    """The table: for each method the figures over all photographs, each with a 95 % bootstrap interval.
+
+    Returns:
+        A dict from method to a dict from figure to (value, low, high): "ratio", the summed squared ab error
+        over that of grey; "psnr", the mean in dB; "colorfulness", the mean over the truth's mean; "top1", the
+        share of labelled photographs that the bundled classifier names rightly (absent without labels).
+    """
+    table = {}
+    for method in dict.fromkeys(score.method for score in scores):
+        mine = [score for score in scores if score.method == method]
+        columns = {key: np.array([np.nan if v is None else v for v in (getattr(s, key) for s in mine)], np.float64)
+                   for key in ("ab_error", "grey_ab_error", "psnr", "colorfulness", "true_colorfulness", "top1")}
+        figures = {
+            "ratio": lambda c: c["ab_error"].sum() / c["grey_ab_error"].sum(),
+            "psnr": lambda c: c["psnr"].mean(),
+            "colorfulness": lambda c: c["colorfulness"].sum() / c["true_colorfulness"].sum(),
+        }
+        if not np.isnan(columns["top1"]).all():
+            figures["top1"] = lambda c: np.nanmean(c["top1"])
+        rng = np.random.default_rng(seed)  # the same photographs are drawn for every method
+        draws = rng.integers(len(mine), size=(resamples, len(mine)))
+        table[method] = {}
+        for name, figure in figures.items():
+            resampled = [figure({key: column[draw] for key, column in columns.items()}) for draw in draws]
+            table[method][name] = (figure(columns), *np.percentile(resampled, [2.5, 97.5]))
+    return table
+
+
+def format_table(table):
+    """The table of :func:`summarize` as Markdown."""
+    titles = {"ratio": ("squared ab error, ratio to grey", "{:.3f}"), "psnr": ("PSNR, dB", "{:.2f}"),
+              "colorfulness": ("colourfulness, share of the truth's", "{:.2f}"), "top1": ("top-1", "{:.1%}")}
+    shown = [key for key in titles if all(key in figures for figures in table.values())]
+    lines = ["| method | " + " | ".join(titles[key][0] for key in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    for method, figures in table.items():
+        cells = ["{} ({} to {})".format(*(titles[key][1].format(value) for value in figures[key])) for key in shown]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write_scores(scores, path):
+    """Writes scores as CSV, one line a photograph and method."""
+    text = io.StringIO()
+    rows = [{key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(s).items()} for s in scores]
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with replacing(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")

@@ -1,0 +1,95 @@
+"""Arrays -> the figures of the notebooks and the report. Every figure has an alt text that says what it shows."""
+
+import io
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import display
+from PIL import Image
+
+from koala_utils.photos import replacing
+
+
+def show(figure, alt, path=None, photographic=False):
+    """Displays a Matplotlib figure in a notebook with alt text, and closes it.
+
+    Args:
+        figure: a `matplotlib.figure.Figure`.
+        alt: what the figure shows, for those who do not see it and where it does not load.
+        path: also written there, where given.
+        photographic: as JPEG, which keeps notebooks of photographs small; else PNG.
+    """
+    kind = "jpeg" if photographic else "png"
+    options = {"pil_kwargs": {"quality": 88}} if photographic else {}
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=80, bbox_inches="tight", **options)
+    plt.close(figure)
+    if path:
+        with replacing(path) as temporary:
+            temporary.write_bytes(buffer.getvalue())
+    mime = f"image/{kind}"
+    display({mime: buffer.getvalue(), "text/plain": alt}, metadata={mime: {"alt": alt}}, raw=True)
+
+
+def photo_grid(rows, alt, column_titles=(), row_titles=(), path=None, width=9.0):
+    """Photographs side by side: each row a list of photographs of one shape, uint8 or float in [0, 1].
+
+    Two-dimensional and one-channel arrays are shown in grey; None leaves a place empty.
+    """
+    columns = max(len(row) for row in rows)
+    aspects = [next(p.shape[0] / p.shape[1] for p in row if p is not None) for row in rows]
+    height = width / columns * sum(aspects)
+    figure, axes = plt.subplots(len(rows), columns, squeeze=False, figsize=(width, height),
+                                gridspec_kw={"height_ratios": aspects, "wspace": 0.03, "hspace": 0.03})
+    for y, row in enumerate(rows):
+        for x, ax in enumerate(axes[y]):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if x < len(row) and row[x] is not None:
+                photo = np.squeeze(row[x])
+                ax.imshow(photo, cmap="gray", vmin=0, vmax=255 if photo.dtype == np.uint8 else 1)
+            if y == 0 and x < len(column_titles):
+                ax.set_title(column_titles[x], fontsize=9)
+            if x == 0 and y < len(row_titles):
+                ax.set_ylabel(row_titles[y], fontsize=8)
+    show(figure, alt, path, photographic=True)
+
+
+def curves(series, alt, x_label, y_label, path=None, reference=None):
+    """Lines with markers: `series` is a dict from label to (x, y); `reference` a (label, y) drawn as a dashed line."""
+    figure, ax = plt.subplots(figsize=(6.5, 3.4))
+    for label, (x, y) in series.items():
+        ax.plot(x, y, marker="o", markersize=4, label=label)
+    if reference:
+        ax.axhline(reference[1], color="0.5", linestyle="--", label=reference[0])
+    ax.set(xlabel=x_label, ylabel=y_label)
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False)
+    show(figure, alt, path)
+
+
+def top_class_bars(names_and_logits, alt, titles, path=None):
+    """Horizontal bars of the top classes of several photographs, from `koala_utils.embedding.top_classes`."""
+    figure, axes = plt.subplots(1, len(names_and_logits), figsize=(9, 2), squeeze=False)
+    for ax, classes, title in zip(axes[0], names_and_logits, titles):
+        names, values = zip(*classes[::-1])
+        ax.barh(names, values, color="#5b7f95")
+        ax.set_title(title, fontsize=9)
+        ax.tick_params(labelsize=8)
+    figure.tight_layout()
+    show(figure, alt, path)
+
+
+def contact_sheet(rows, path, side=200):
+    """Writes many photographs as one JPEG: each row a list of uint8 photographs, scaled to `side` px in height."""
+    def scaled(photo):
+        width = max(1, round(photo.shape[1] * side / photo.shape[0]))
+        return np.asarray(Image.fromarray(photo).resize((width, side), Image.LANCZOS))
+
+    strips = [np.concatenate([scaled(photo) for photo in row], axis=1) for row in rows]
+    sheet = np.full((side * len(strips), max(s.shape[1] for s in strips), 3), 255, np.uint8)
+    for i, strip in enumerate(strips):
+        sheet[i * side:(i + 1) * side, :strip.shape[1]] = strip
+    with replacing(Path(path)) as temporary:
+        Image.fromarray(sheet).save(temporary, "JPEG", quality=90)

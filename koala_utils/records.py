@@ -1,0 +1,270 @@
+"""Photographs <-> TFRecord shards <-> batches of ((lightness, embedding), chroma) for the training.
+
+A record holds the photograph as JPEG and its embedding in half precision: about 30 kB at 224 px, where
+raw float32 arrays of the same take 600 kB. Lightness and chroma are computed when a batch is read, so
+that a photograph can be another film's on every reading.
+"""
+
+import concurrent.futures
+import functools
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tqdm.auto import tqdm
+
+from koala_utils import film, lab
+from koala_utils.embedding import EMBEDDING_SIZE, embed
+from koala_utils.photos import PhotoError, find_photos, read_for_training, replacing, resize_short_side
+
+VERSION = 1  # of the record format, in every preparation's manifest
+PHOTOS_PER_SHARD = 512
+VALIDATION_SHARE = 0.1  # the paper's 10 %
+JPEG_QUALITY = 95
+
+_FEATURES = {
+    "photo": tf.io.FixedLenFeature([], tf.string),
+    "embedding": tf.io.FixedLenFeature([], tf.string),
+    "name": tf.io.FixedLenFeature([], tf.string),
+}
+
+
+class RecordsError(ValueError):
+    """Records that are missing, damaged or of another preparation."""
+
+
+# ---------------------------------------------------------------- writing
+
+
+def prepare(source, folder, size=224, extractor="mobilenet_v2", batch=32, progress=True):
+    """Writes the photographs of a source as TFRecord shards with their embeddings.
+
+    Shard by shard, each complete or absent: a run that was killed is taken up by the same call. A
+    photograph's content decides whether it is for training or validation, so a copy under another name cannot
+    be in both, and the split is the same on every machine.
+
+    Args:
+        source: see :func:`koala_utils.photos.find_photos`; or a list of paths.
+        folder: where the shards go.
+        size: the short side in pixels; smaller photographs keep theirs.
+        extractor: whose embedding is stored.
+        batch: photographs embedded at once.
+
+    Returns:
+        A dict with the numbers of "train" and "validation" photographs, "bytes" of all shards, and
+        "skipped", from path to reason.
+
+    Raises:
+        PhotoError: no photograph in the source, or none that is fit.
+        RecordsError: the folder holds records that were prepared otherwise.
+    """
+    paths = sorted(Path(p) for p in source) if isinstance(source, (list, tuple)) else find_photos(source)
+    folder = Path(folder)
+    listing = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()
+    _check_manifest(folder, {"version": VERSION, "size": size, "extractor": extractor,
+                             "photographs": len(paths), "listing": listing})
+    chunks = [paths[i:i + PHOTOS_PER_SHARD] for i in range(0, len(paths), PHOTOS_PER_SHARD)]
+    with tqdm(total=len(paths), unit="photo", disable=not progress, desc="preparing") as bar:
+        for number, chunk in enumerate(chunks):
+            if not (folder / f"done-{number:05d}.json").exists():
+                _prepare_chunk(chunk, number, folder, size, extractor, batch, bar)
+            else:
+                bar.update(len(chunk))
+    report = {"train": 0, "validation": 0, "bytes": 0, "skipped": {}}
+    for done in sorted(folder.glob("done-*.json")):
+        entry = json.loads(done.read_text(encoding="utf-8"))
+        report = {key: report[key] + entry[key] if key != "skipped" else report[key] | entry[key] for key in report}
+    if not report["train"] + report["validation"]:
+        raise PhotoError(f"{source}: none of {len(paths)} photographs is fit for training,"
+                         f" the first because {next(iter(report['skipped'].values()))}")
+    return report
+
+
+def _check_manifest(folder, manifest):
+    path = folder / "manifest.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        differs = [key for key in manifest if before.get(key) != manifest[key]]
+        if differs:
+            raise RecordsError(f"{folder}: holds records of another preparation (other {', '.join(differs)});"
+                               " choose another folder or delete this one.")
+        return
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _prepare_chunk(paths, number, folder, size, extractor, batch, bar):
+    """One chunk of photographs -> a shard for training, one for validation, and a note that both are done."""
+    counts, skipped = {"train": 0, "validation": 0}, {}
+    shards = {split: folder / f"{split}-{number:05d}.tfrecord" for split in counts}
+
+    def load(path):
+        try:
+            content = path.read_bytes()
+            rgb = resize_short_side(read_for_training(path), size)
+            return path, hashlib.sha256(content).digest(), encode_jpeg(rgb), grey_of(rgb)
+        except (PhotoError, OSError) as error:
+            return path, None, None, str(error)
+
+    with (replacing(shards["train"]) as train, replacing(shards["validation"]) as validation,
+          tf.io.TFRecordWriter(str(train)) as train_writer, tf.io.TFRecordWriter(str(validation)) as validation_writer,
+          concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool):
+        writers = {"train": train_writer, "validation": validation_writer}
+        waiting = []
+
+        def flush():
+            for (path, digest, jpeg, _), vector in zip(waiting, embed([w[3] for w in waiting], extractor)):
+                split = split_of(digest)
+                writers[split].write(encode_record(jpeg, vector, path.name))
+                counts[split] += 1
+            waiting.clear()
+
+        for loaded in pool.map(load, paths):
+            if loaded[1] is None:
+                skipped[str(loaded[0])] = loaded[3]
+            else:
+                waiting.append(loaded)
+            if len(waiting) == batch:
+                flush()
+            bar.update()
+        if waiting:
+            flush()
+    entry = counts | {"bytes": sum(shard.stat().st_size for shard in shards.values()), "skipped": skipped}
+    with replacing(folder / f"done-{number:05d}.json") as temporary:
+        temporary.write_text(json.dumps(entry, indent=1), encoding="utf-8")
+
+
+def split_of(digest, share=VALIDATION_SHARE):
+    """"train" or "validation", decided by the SHA-256 digest of the photograph's file."""
+    return "validation" if int.from_bytes(digest[:8], "big") / 2**64 < share else "train"
+
+
+def grey_of(rgb):
+    """The panchromatic grey of a uint8 photograph, float32 array (H, W, 1) in [0, 1]."""
+    return film.to_grey(rgb.astype(np.float32) / 255).numpy()
+
+
+def encode_jpeg(rgb):
+    """A uint8 RGB array -> JPEG bytes without chroma subsampling: chroma is what is learned."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def encode_record(jpeg, embedding, name):
+    """One serialized `tf.train.Example`."""
+    values = {"photo": jpeg, "embedding": np.asarray(embedding, np.float16).tobytes(), "name": name.encode()}
+    features = {key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in values.items()}
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+# ---------------------------------------------------------------- reading
+
+
+def parse_record(serialized):
+    """A record -> {"photo": JPEG bytes, "embedding": float32 (1000,), "name": bytes}."""
+    record = tf.io.parse_single_example(serialized, _FEATURES)
+    embedding = tf.io.decode_raw(record["embedding"], tf.float16)
+    record["embedding"] = tf.cast(tf.ensure_shape(embedding, [EMBEDDING_SIZE]), tf.float32)
+    return record
+
+
+def find_shards(folder, split):
+    """The shards of a split, sorted.
+
+    Raises:
+        RecordsError: none there.
+    """
+    shards = sorted(str(path) for path in Path(folder).glob(f"{split}-*.tfrecord") if path.stat().st_size)
+    if not shards:
+        raise RecordsError(f"{folder}: no {split} records there; make them with: koala prepare PHOTOS -o {folder}")
+    return shards
+
+
+def count_records(folder, split):
+    """The number of records of a split, from the notes beside the shards."""
+    return sum(json.loads(done.read_text(encoding="utf-8"))[split] for done in Path(folder).glob("done-*.json"))
+
+
+def manifest_of(folder):
+    """How the records of a folder were prepared: a dict with size, extractor and photographs."""
+    try:
+        return json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecordsError(f"{folder}: no records there; make them with: koala prepare PHOTOS -o {folder}") from None
+
+
+def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
+    """Batches for training: shuffled, cropped, mirrored and filmed anew in every epoch.
+
+    Everything random is drawn from the seed and the photograph's number in the course of the training, so
+    an epoch is the same whether the training came to it in one run or was taken up there.
+
+    Args:
+        folder: of :func:`prepare`.
+        crop: the side of the squares in pixels, a multiple of 8.
+
+    Returns:
+        A `tf.data.Dataset` of ((lightness, embedding), chroma): float32 (batch, crop, crop, 1) in [-1, 1],
+        (batch, 1000), (batch, crop, crop, 2) in [-1, 1]; `epochs` x (records // batch) batches.
+    """
+    shards = find_shards(folder, "train")
+    photos = count_records(folder, "train") // batch * batch  # of an epoch: its last photographs fill no batch
+
+    def epoch(number):
+        order = tf.data.Dataset.from_tensor_slices(shards).shuffle(len(shards), seed=seed + number)
+        serialized = order.interleave(tf.data.TFRecordDataset, cycle_length=16, num_parallel_calls=1)
+        return serialized.shuffle(8192, seed=seed + number).take(photos)
+
+    def to_square(serialized, number):
+        record, draw = parse_record(serialized), tf.stack([tf.cast(seed, tf.int64), number])
+        return random_square(record["photo"], crop, draw), record["embedding"], draw
+
+    def to_example(rgb, embedding, draws):
+        grey = film.random_film(rgb, draws[0] + (1, 0))
+        return (lab.lightness(grey), embedding), lab.chroma(rgb)
+
+    numbers = range(first_epoch, first_epoch + epochs)
+    serialized = functools.reduce(tf.data.Dataset.concatenate, map(epoch, numbers))
+    counted = tf.data.Dataset.zip(serialized, tf.data.Dataset.counter(first_epoch * photos))
+    squares = counted.map(to_square, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
+    batches = squares.map(to_example, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
+    return batches.apply(tf.data.experimental.assert_cardinality(epochs * photos // batch))
+
+
+def random_square(jpeg, crop, seed):
+    """A random square of a photograph, mirrored or not -> float32 (crop, crop, 3) in [0, 1].
+
+    The square's side is drawn between two thirds of the short side and all of it, so that things
+    are seen at many scales.
+    """
+    seeds = tf.unstack(tf.random.split(seed, 4))
+    height, width = tf.unstack(tf.io.extract_jpeg_shape(jpeg)[:2])
+    short = tf.minimum(height, width)
+    side = tf.cast(tf.cast(short, tf.float32) * tf.random.stateless_uniform([], seeds[0], 0.66, 1.0), tf.int32)
+    top = tf.random.stateless_uniform([], seeds[1], 0, height - side + 1, tf.int32)
+    left = tf.random.stateless_uniform([], seeds[2], 0, width - side + 1, tf.int32)
+    square = tf.image.decode_and_crop_jpeg(jpeg, tf.stack([top, left, side, side]), channels=3)
+    square = tf.image.resize(tf.cast(square, tf.float32) / 255, (crop, crop), antialias=True)
+    mirrored = tf.random.stateless_uniform([], seeds[3]) < 0.5
+    return tf.clip_by_value(tf.cond(mirrored, lambda: square[:, ::-1], lambda: square), 0, 1)
+
+
+def validation_batches(folder, crop, batch=32):
+    """Batches of central squares on panchromatic film, in a fixed order; shapes as :func:`training_batches`."""
+
+    def to_example(record):
+        rgb = tf.cast(tf.io.decode_jpeg(record["photo"], channels=3), tf.float32) / 255
+        side = tf.reduce_min(tf.shape(rgb)[:2])
+        rgb = tf.image.resize_with_crop_or_pad(rgb, side, side)  # only ever crops
+        rgb = tf.clip_by_value(tf.image.resize(rgb, (crop, crop), antialias=True), 0, 1)
+        return (lab.lightness(film.to_grey(rgb)), record["embedding"]), lab.chroma(rgb)
+
+    records = tf.data.TFRecordDataset(find_shards(folder, "validation"))
+    batches = records.map(parse_record).map(to_example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch).prefetch(2)
+    return batches.apply(tf.data.experimental.assert_cardinality(-(-count_records(folder, "validation") // batch)))

@@ -1,0 +1,243 @@
+"""network + records -> checkpoints, history, weights.
+
+The algorithm is `train`, read from top to bottom: data, network, Adam on the mean squared error of
+chroma (Section 3.3 of arXiv 1712.03400), and what happens after every epoch. A run is a folder:
+
+    config.json                   what was asked for; another request for the same folder is refused
+    history.csv                   a line an epoch
+    checkpoint-0007.weights.h5    weights and optimizer after 7 epochs: the run goes on from the newest
+    samples/epoch-0007.jpg        validation photographs: grey, output, truth
+    tensorboard/                  tensorboard --logdir RUN
+    koala.safetensors             the trained weights in half precision, when all epochs are done
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from koala_utils import lab, records
+from koala_utils.network import build_network
+from koala_utils.photos import replacing
+from koala_utils.weights import load_weights, save_weights
+
+DEFAULTS = {
+    "crop": 64,  # pixels; start small, finish larger: the network is fully convolutional
+    "batch": 32,
+    "learning_rate": 1e-3,  # the paper's
+    "schedule": "constant",  # the paper's; or "cosine", down to a hundredth with a short warm-up
+    "average": 0.0,  # momentum of an exponential average of the weights; 0 turns it off
+    "fusion": True,  # False: the ablation without the embedding
+    "seed": 0,
+}
+
+
+class TrainingError(ValueError):
+    """A training that cannot begin or go on; the message says why."""
+
+
+def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks=(), verbose="auto", **options):
+    """Trains the colorization network; called again on the same run, it goes on where that stopped.
+
+    Args:
+        records_folder: of :func:`koala_utils.records.prepare`.
+        run: the folder of this run.
+        epochs: in all, the earlier ones of a continued run included.
+        start_from: weights (safetensors) of another run to begin with, to train on at a larger size.
+        dtype: "float32" or "mixed_bfloat16"; None takes the latter where the machine computes in it.
+        callbacks: more Keras callbacks.
+        verbose: as in `keras.Model.fit`: 1 a progress bar, 2 a line an epoch, 0 nothing.
+        **options: see `DEFAULTS`.
+
+    Returns:
+        The trained network, and the history as a list of dicts, one an epoch: loss, val_loss and
+        val_ratio, the validation's squared ab error as a share of plain grey's.
+
+    Raises:
+        TrainingError: the run was begun with other options, or the photographs do not fill a batch.
+        RecordsError: no records.
+    """
+    unknown = options.keys() - DEFAULTS.keys()
+    if unknown:
+        raise TrainingError(f"no such training option: {', '.join(unknown)}; there are {', '.join(DEFAULTS)}.")
+    options = DEFAULTS | options
+    run = Path(run)
+    prepared = records.manifest_of(records_folder)
+    steps = records.count_records(records_folder, "train") // options["batch"]
+    if not steps:
+        raise TrainingError(f"{records_folder}: fewer photographs for training than one batch of {options['batch']};"
+                            " prepare more, or choose a smaller batch.")
+    _claim(run, options | {"extractor": prepared["extractor"], "start_from": str(start_from)})
+    keras.utils.set_random_seed(options["seed"])
+
+    network = build_network(fusion=options["fusion"], dtype=dtype or best_dtype())
+    if start_from:
+        load_weights(network, start_from)
+    network.compile(optimizer=_optimizer(options, steps * epochs), loss="mse")
+    first_epoch, history = _resume(network, run)
+    validation = records.validation_batches(records_folder, options["crop"], options["batch"])
+    if first_epoch < epochs:
+        network.fit(
+            records.training_batches(records_folder, options["crop"], options["batch"], options["seed"],
+                                     first_epoch, epochs - first_epoch),
+            steps_per_epoch=steps, initial_epoch=first_epoch, epochs=epochs,
+            validation_data=validation, verbose=verbose, shuffle=False,  # the records are shuffled already
+            callbacks=[
+                *([keras.callbacks.SwapEMAWeights()] if options["average"] else []),
+                RatioToGrey(validation),
+                Samples(validation, run / "samples"),
+                keras.callbacks.TensorBoard(run / "tensorboard"),
+                *callbacks,
+                Checkpoint(run, history),  # last, so that a checkpoint means the whole epoch is done
+            ],
+        )
+    save_weights(network, run / "koala.safetensors",
+                 {"extractor": prepared["extractor"], "epochs": epochs, **options})
+    return network, history
+
+
+def _optimizer(options, steps):
+    rate = options["learning_rate"]
+    if options["schedule"] == "cosine":
+        warmup = min(500, steps // 10)
+        rate = keras.optimizers.schedules.CosineDecay(rate / 10, steps - warmup, alpha=0.01, warmup_target=rate,
+                                                      warmup_steps=warmup)
+    elif options["schedule"] != "constant":
+        raise TrainingError(f"no schedule is called {options['schedule']!r}; there are constant and cosine.")
+    average = options["average"]
+    return keras.optimizers.Adam(rate, use_ema=bool(average), ema_momentum=average or 0.99)
+
+
+def best_dtype():
+    """"mixed_bfloat16" where the GPU or CPU multiplies in it, else "float32" (elsewhere it is emulated, slowly)."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        return "mixed_bfloat16" if capability >= (8, 0) else "float32"
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "float32"
+    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def machine():
+    """One line that describes the hardware and versions, for logs and model cards."""
+    gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
+            for gpu in tf.config.list_physical_devices("GPU")]
+    hardware = ", ".join(gpus) or f"{os.cpu_count()} CPU cores ({_processor()})"
+    return f"{hardware}; Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+# ---------------------------------------------------------------- the run's folder
+
+
+def _claim(run, config):
+    """Writes the run's config.json, or compares with the one that is there."""
+    path = run / "config.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        differs = [f"{key} {before.get(key)} instead of {config[key]}" for key in config if before.get(key) != config[key]]
+        if differs:
+            raise TrainingError(f"{run}: was begun with {', '.join(differs)}; choose another folder or delete this one.")
+        return
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def _resume(network, run):
+    """Loads the newest checkpoint of a run: the number of epochs that are done, and their history."""
+    checkpoints = sorted(run.glob("checkpoint-*.weights.h5"))
+    if not checkpoints:
+        return 0, []
+    network.optimizer.build(network.trainable_variables)
+    try:
+        network.load_weights(checkpoints[-1])
+    except Exception as error:
+        raise TrainingError(f"{checkpoints[-1]}: damaged or of another architecture; delete it to go on from the"
+                            " checkpoint before.") from error
+    done = int(checkpoints[-1].name.split("-")[1].split(".")[0])
+    return done, read_history(run)[:done]
+
+
+def read_history(run):
+    """The history of a run's folder, or of a csv file: a list of dicts of floats, one an epoch."""
+    path = Path(run)
+    path = path / "history.csv" if path.is_dir() else path
+    with open(path, newline="", encoding="utf-8") as lines:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """After every epoch: the history, then the checkpoint; each file is whole or not there, and the last two are kept."""
+
+    def __init__(self, run, history):
+        super().__init__()
+        self.run, self.history = Path(run), history
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()},
+               "seconds": round(time.monotonic() - self.began, 1)}
+        self.history.append(row)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, row, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.history)
+        with replacing(self.run / "history.csv") as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8")
+        with replacing(self.run / f"checkpoint-{epoch + 1:04d}.weights.h5") as temporary:
+            whole = temporary.with_suffix(".weights.h5")  # Keras insists on the extension
+            self.model.save_weights(whole)
+            os.replace(whole, temporary)
+        for old in sorted(self.run.glob("checkpoint-*.weights.h5"))[:-2]:
+            old.unlink()
+
+
+class RatioToGrey(keras.callbacks.Callback):
+    """Adds val_ratio to the history: the validation's squared ab error as a share of plain grey's.
+
+    A loss alone says little: photographs differ in how colourful they are. 1 is as bad as no colour at all.
+    """
+
+    def __init__(self, validation):
+        super().__init__()
+        self.grey = float(np.mean(np.concatenate([np.mean(np.square(chroma), axis=(1, 2, 3))
+                                                  for _, chroma in validation.as_numpy_iterator()])))
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_ratio"] = logs["val_loss"] / self.grey
+
+
+class Samples(keras.callbacks.Callback):
+    """After every epoch: a sheet of validation photographs as grey, output and truth, one below the other."""
+
+    def __init__(self, validation, folder, photographs=8):
+        super().__init__()
+        (self.lightness, self.embedding), self.truth = next(validation.unbatch().batch(photographs).as_numpy_iterator())
+        self.folder = Path(folder)
+
+    def on_epoch_end(self, epoch, logs=None):
+        output = self.model([self.lightness, self.embedding], training=False)
+        rows = [lab.to_rgb(self.lightness, chroma).numpy() for chroma in (np.zeros_like(self.truth), output, self.truth)]
+        sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+        with replacing(self.folder / f"epoch-{epoch + 1:04d}.jpg") as temporary:
+            Image.fromarray(np.round(sheet * 255).astype(np.uint8)).save(temporary, "JPEG", quality=92)

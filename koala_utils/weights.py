@@ -1,0 +1,82 @@
+"""Weights on disk: half-precision safetensors, loaded strictly and checked by hash.
+
+The format holds named arrays and nothing that could run, so weights from strangers are data.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from koala_utils.photos import replacing
+
+RELEASED = Path(__file__).parent / "released"
+
+
+class WeightsError(ValueError):
+    """Weights that do not belong to the model, or a damaged file; the message says which and why."""
+
+
+def save_weights(model, path, metadata=None):
+    """Writes all weights of a Keras model in half precision, with string metadata; never a half file.
+
+    Raises:
+        WeightsError: a weight that half precision cannot hold.
+    """
+    arrays = {}
+    for variable in model.variables:
+        values = np.asarray(variable, np.float32)
+        half = values.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise WeightsError(f"{variable.path} does not fit into half precision"
+                               f" (largest magnitude {np.abs(values).max():.3g}, at most 65504).")
+        arrays[variable.path] = half
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(arrays, {k: str(v) for k, v in (metadata or {}).items()}))
+
+
+def load_weights(model, path):
+    """Loads :func:`save_weights`' file into a built model; every tensor must be there, and none too many.
+
+    Files in the package's `released` folder are checked against its SHA256SUMS first.
+
+    Returns:
+        The metadata, a dict of strings.
+
+    Raises:
+        WeightsError: no such file, damaged, wrong hash, or of another architecture.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights.")
+    if path.parent == RELEASED:
+        check_hash(path)
+    wanted = {variable.path: variable for variable in model.variables}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            missing, extra = wanted.keys() - file.keys(), file.keys() - wanted.keys()
+            if missing or extra:
+                some = sorted(missing or extra)[:3]
+                raise WeightsError(f"{path}: weights of another architecture than {model.name!r}"
+                                   f" ({len(missing)} tensors missing, {len(extra)} too many: {', '.join(some)}, …).")
+            for name, variable in wanted.items():
+                values = file.get_tensor(name)
+                if values.shape != tuple(variable.shape):
+                    raise WeightsError(f"{path}: {name} has shape {values.shape}, the model's {tuple(variable.shape)}.")
+                variable.assign(values.astype(np.float32))
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: damaged or no weights file ({error}); get it again.") from error
+
+
+def check_hash(path):
+    """Compares a released file with SHA256SUMS (written by `sha256sum`).
+
+    Raises:
+        WeightsError: another hash, or a file that is not listed.
+    """
+    sums = dict(line.split()[::-1] for line in (RELEASED / "SHA256SUMS").read_text().splitlines())
+    if sums.get(path.name) != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise WeightsError(f"{path}: not the released file (its SHA-256 differs); install koala_utils again.")

@@ -1,0 +1,45 @@
+"""Runs the notebooks of the course in order, a line each: what `make course` does after the installation.
+
+The executed copies, with all their figures, go to work/notebooks; the notebooks themselves stay as they are.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from koala_utils import ROOT, WORK
+
+
+def run(path):
+    """Executes one notebook and writes the executed copy, also of one that failed."""
+    notebook = nbformat.read(path, as_version=4)
+    try:
+        NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    finally:
+        target = WORK / "notebooks" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, target)
+
+
+def main():
+    paths = sorted(Path(__file__).parent.glob("0[1-5]*.ipynb"))
+    for number, path in enumerate(paths, 1):
+        print(f"{number}/{len(paths)}  {path.stem:<26}", end="", flush=True)
+        began = time.monotonic()
+        try:
+            run(path)
+        except CellExecutionError as error:
+            print("failed\n", error, sep="")
+            sys.exit(f"{path.name} stopped at an error; its cells are in {WORK / 'notebooks' / path.name}."
+                     " Paste it with the output of `koala check` into a bug report.")
+        print(f"{time.monotonic() - began:6.0f} s")
+    print(f"\ncolour photographs:  {ROOT / 'report' / 'figures'}\nexecuted notebooks:  {WORK / 'notebooks'}"
+          "\nto read and change them:  make lab\nyour own photographs:  .venv/bin/koala colorize PHOTO")
+
+
+if __name__ == "__main__":
+    main()
