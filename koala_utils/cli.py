@@ -48,6 +48,7 @@ def parser():
     sub.add_argument("source", help="a folder, glob, text file of urls, or bundled, imagenette")
     sub.add_argument("-o", "--output", required=True, help="folder of the records")
     sub.add_argument("--size", type=_positive, default=224, help="short side in pixels")
+    sub.add_argument("--validation-share", type=float, default=0.1, metavar="SHARE", help="of the photographs, 0 to 1")
     _extractor(sub)
 
     sub = command("train", train, "train the colorization network; run again to go on")
@@ -56,6 +57,7 @@ def parser():
     sub.add_argument("--epochs", type=_positive, default=10)
     sub.add_argument("--crop", type=_positive, default=64, help="side of the training squares in pixels")
     sub.add_argument("--batch", type=_positive, default=32)
+    sub.add_argument("--passes", type=_positive, default=1, help="over the photographs in an epoch")
     sub.add_argument("--learning-rate", type=float, default=1e-3)
     sub.add_argument("--schedule", choices=["constant", "cosine"], default="constant")
     sub.add_argument("--average", type=float, default=0.0, help="momentum of a running average of the weights")
@@ -111,7 +113,8 @@ def check(options):
 def prepare(options):
     from koala_utils import photos, records
 
-    report = records.prepare(options.source, options.output, options.size, options.extractor)
+    report = records.prepare(options.source, options.output, options.size, options.extractor,
+                             options.validation_share)
     total = report["train"] + report["validation"]
     print(f"{total} photographs ({report['train']} for training, {report['validation']} for validation) in"
           f" {options.output}, {report['bytes'] / total / 1000:.1f} kB a photograph")

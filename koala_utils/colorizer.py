@@ -8,12 +8,12 @@ import functools
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from koala_utils import film, lab
-from koala_utils.embedding import EXTRACTORS, embed
+from koala_utils.backend import tf
+from koala_utils.embedding import EXTRACTORS, embed, find_extractor
 from koala_utils.network import build_network, predict_chroma
 from koala_utils.photos import PhotoError
 from koala_utils.weights import RELEASED, WeightsError, load_weights
@@ -59,8 +59,7 @@ def colorize(photo, model="koala", extractor="mobilenet_v2", strength=1.0, size=
     if photo.dtype != np.uint8 or photo.ndim not in (2, 3) or (photo.ndim == 3 and photo.shape[-1] != 3) or not photo.size:
         raise PhotoError(f"a photograph is uint8 (H, W, 3) or (H, W), not {photo.dtype} {photo.shape}.")
     small = shrink(photo, size)
-    embedding = embed([grey_float(shrink(photo, EXTRACTORS[extractor].size * 2) if extractor in EXTRACTORS else small)],
-                      extractor)
+    embedding = embed([grey_float(shrink(photo, 2 * find_extractor(extractor).size))], extractor)
     lightness = lab.lightness(grey_float(small)).numpy()
     chroma = predict_chroma(load_network(model), lightness[None], embedding)[0]
     return recombine(photo, lightness, chroma * strength)
@@ -95,34 +94,34 @@ def recombine(photo, lightness, chroma, edge_aware=True):
     Returns:
         uint8 (H, W, 3).
     """
-    if edge_aware:
-        slope, offset = guided_coefficients(lightness[..., 0], chroma)
-    else:
-        slope, offset = np.zeros_like(chroma), chroma
+    slope = guided_slope(lightness[..., 0], chroma) if edge_aware else np.zeros_like(chroma)
     height, width = photo.shape[:2]
     result = np.empty((height, width, 3), np.uint8)
     rows = max(1, STRIP_PIXELS // width)
     for top in range(0, height, rows):
         strip = lab.lightness(grey_float(photo[top:top + rows])).numpy()
         where = top, len(strip), height, width
-        full = _enlarge_strip(slope, *where) * strip + _enlarge_strip(offset, *where)
+        detail = strip - _enlarge_strip(lightness, *where)
+        full = _enlarge_strip(chroma, *where) + _enlarge_strip(slope, *where) * detail
         result[top:top + rows] = tf.cast(tf.round(lab.to_rgb(strip, full) * 255), tf.uint8).numpy()
     return result
 
 
-def guided_coefficients(guide, target, radius=4, epsilon=1e-3):
-    """The fast guided filter's local linear model of the chroma in the lightness: target ~ slope * guide + offset.
+def guided_slope(guide, target, radius=2, epsilon=1e-2):
+    """How chroma goes with lightness around each place of the small copy: the slope of the guided filter.
 
-    He and Sun, "Fast Guided Filter", arXiv 1505.00996 (2015), Algorithm 2: fitted on the small copy,
-    enlarged, and applied to the large guide, it carries the guide's edges into the chroma.
+    The filter of He and Sun, "Fast Guided Filter", arXiv 1505.00996 (2015), Algorithm 2, fits in every window a
+    line, target ~ slope * guide + offset, on the small copy and applies it to the large guide. We take its
+    slope, and add slope * (lightness that the small copy lost) to the enlarged chroma: edges come from the
+    guide, and where there are none the network's answer stays as it is, while the filter itself would blur it.
 
     Args:
         guide: (h, w); target: (h, w, c).
         radius: of the windows, in pixels of the small copy.
-        epsilon: edges of the guide below its square root, in units of the guide, are smoothed over.
+        epsilon: edges of the guide below its square root, in units of the guide, count for little.
 
     Returns:
-        slope and offset, float32 (h, w, c).
+        float32 (h, w, c).
     """
     def mean(x):
         return uniform_filter(x, (2 * radius + 1, 2 * radius + 1, 0)[:x.ndim], mode="nearest")
@@ -131,9 +130,7 @@ def guided_coefficients(guide, target, radius=4, epsilon=1e-3):
     mean_guide, mean_target = mean(guide), mean(target)
     variance = mean(guide**2) - mean_guide**2
     covariance = mean(guide[..., None] * target) - mean_guide[..., None] * mean_target
-    slope = covariance / (variance + epsilon)[..., None]
-    offset = mean_target - slope * mean_guide[..., None]
-    return mean(slope).astype(np.float32), mean(offset).astype(np.float32)
+    return mean(covariance / (variance + epsilon)[..., None]).astype(np.float32)
 
 
 def _enlarge_strip(small, top, rows, height, width):

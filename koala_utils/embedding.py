@@ -9,10 +9,9 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import keras
 import numpy as np
-import tensorflow as tf
 
+from koala_utils.backend import keras, tf
 from koala_utils.weights import RELEASED, load_weights
 
 EMBEDDING_SIZE = 1000
@@ -37,6 +36,17 @@ class ExtractorError(ValueError):
     """An extractor that does not exist or whose weights cannot be had."""
 
 
+def find_extractor(name):
+    """The extractor of that name.
+
+    Raises:
+        ExtractorError: there is none.
+    """
+    if name not in EXTRACTORS:
+        raise ExtractorError(f"no extractor is called {name!r}; there are {', '.join(EXTRACTORS)}.")
+    return EXTRACTORS[name]
+
+
 @functools.cache
 def load_extractor(name="mobilenet_v2", pretrained=True):
     """A Keras model from RGB, float32 (N, size, size, 3) in [-1, 1], to logits (N, 1000), before any softmax.
@@ -49,9 +59,7 @@ def load_extractor(name="mobilenet_v2", pretrained=True):
     Raises:
         ExtractorError: an unknown name, or weights that could not be downloaded.
     """
-    if name not in EXTRACTORS:
-        raise ExtractorError(f"no extractor is called {name!r}; there are {', '.join(EXTRACTORS)}.")
-    extractor = EXTRACTORS[name]
+    extractor = find_extractor(name)
     download = pretrained and not extractor.bundled
     try:
         # classifier_activation=None is what makes the output logits: Keras's default is softmax.
@@ -77,7 +85,7 @@ def extractor_input(grey, name="mobilenet_v2"):
     Returns:
         float32 (..., size, size, 3) in [-1, 1].
     """
-    size = EXTRACTORS[name].size
+    size = find_extractor(name).size
     square = tf.image.resize(grey, (size, size), antialias=True)
     return tf.repeat(square, 3, axis=-1) * 2 - 1
 

@@ -49,8 +49,8 @@ def _numbers(version):
 
 def _hardware(problems):
     try:
-        import tensorflow as tf  # after the table of versions, which is needed most when this import fails
-
+        # After the table of versions, which is needed most when this import fails.
+        from koala_utils.backend import tf
         from koala_utils.training import best_dtype, machine
     except Exception as error:
         problems.append(f"TensorFlow cannot be imported ({type(error).__name__}: {error}); run: make setup")

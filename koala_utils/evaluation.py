@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from tqdm.auto import tqdm
 
 from koala_utils import lab
+from koala_utils.backend import tf
 from koala_utils.colorizer import colorize, grey_float
 from koala_utils.embedding import EXTRACTORS, class_names, load_extractor
 from koala_utils.photos import read_photo, registry, replacing
@@ -193,3 +193,10 @@ def write_scores(scores, path):
     writer.writerows(rows)
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def read_scores(path):
+    """The scores that :func:`write_scores` wrote."""
+    with open(path, newline="", encoding="utf-8") as lines:
+        return [Score(row["photo"], row["method"], *(float(row[key]) for key in list(row)[2:-1]),
+                      int(row["top1"]) if row["top1"] else None) for row in csv.DictReader(lines)]

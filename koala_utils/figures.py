@@ -42,6 +42,7 @@ def photo_grid(rows, alt, column_titles=(), row_titles=(), path=None, width=9.0)
     height = width / columns * sum(aspects)
     figure, axes = plt.subplots(len(rows), columns, squeeze=False, figsize=(width, height),
                                 gridspec_kw={"height_ratios": aspects, "wspace": 0.03, "hspace": 0.03})
+    figure.subplots_adjust(0, 0, 1, 1)
     for y, row in enumerate(rows):
         for x, ax in enumerate(axes[y]):
             ax.set(xticks=[], yticks=[])
@@ -56,20 +57,20 @@ def photo_grid(rows, alt, column_titles=(), row_titles=(), path=None, width=9.0)
     show(figure, alt, path, photographic=True)
 
 
-def curves(series, alt, x_label, y_label, path=None, reference=None):
+def curves(series, alt, x_label, y_label, path=None, reference=None, log=False):
     """Lines with markers: `series` is a dict from label to (x, y); `reference` a (label, y) drawn as a dashed line."""
     figure, ax = plt.subplots(figsize=(6.5, 3.4))
     for label, (x, y) in series.items():
         ax.plot(x, y, marker="o", markersize=4, label=label)
     if reference:
         ax.axhline(reference[1], color="0.5", linestyle="--", label=reference[0])
-    ax.set(xlabel=x_label, ylabel=y_label)
-    ax.grid(alpha=0.3)
+    ax.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+    ax.grid(alpha=0.3, which="both")
     ax.legend(frameon=False)
     show(figure, alt, path)
 
 
-def top_class_bars(names_and_logits, alt, titles, path=None):
+def top_class_bars(names_and_logits, titles, alt, path=None):
     """Horizontal bars of the top classes of several photographs, from `koala_utils.embedding.top_classes`."""
     figure, axes = plt.subplots(1, len(names_and_logits), figsize=(9, 2), squeeze=False)
     for ax, classes, title in zip(axes[0], names_and_logits, titles):
@@ -93,3 +94,42 @@ def contact_sheet(rows, path, side=200):
         sheet[i * side:(i + 1) * side, :strip.shape[1]] = strip
     with replacing(Path(path)) as temporary:
         Image.fromarray(sheet).save(temporary, "JPEG", quality=90)
+
+
+def matrix(values, rows, columns, alt, x_label="", y_label="", path=None):
+    """A matrix of numbers as colours with the numbers written in."""
+    figure, ax = plt.subplots(figsize=(6, 4.6))
+    ax.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    ax.set_xticks(range(len(columns)), columns, rotation=40, ha="right", fontsize=8)
+    ax.set_yticks(range(len(rows)), rows, fontsize=8)
+    ax.set(xlabel=x_label, ylabel=y_label)
+    for (y, x), value in np.ndenumerate(values):
+        ax.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color="white" if value > 0.6 else "black")
+    show(figure, alt, path)
+
+
+def architecture(layers, alt, path=None):
+    """A network as a row of boxes: height for size, width for channels.
+
+    Args:
+        layers: (name, output shape) of each layer, from the model itself; vectors, of shape (n,), are drawn
+            below the row, where they join it.
+    """
+    figure, ax = plt.subplots(figsize=(11, 3.2))
+    x, vectors = 0.0, 0
+    for name, shape in layers:
+        part = next((p for p in ("encoder", "fusion", "decoder") if name.startswith(p)), "chroma" if len(shape) == 3 else "")
+        color = {"encoder": "#8fb4cc", "fusion": "#d9a66b", "decoder": "#9cc29a", "chroma": "#c58fb7"}.get(part, "#cccccc")
+        if len(shape) == 3 and shape[0] > 1:
+            width, height = 4 + shape[2] / 12, shape[0]
+            ax.add_patch(plt.Rectangle((x, -height / 2), width, height, facecolor=color, edgecolor="0.3", linewidth=0.6))
+            ax.text(x + width / 2, height / 2 + 5, f"{shape[0]}x{shape[1]}\n{shape[2]}", ha="center", fontsize=6)
+            x += max(width + 9, 32)
+        elif len(shape) == 1:
+            y = -70 if vectors else -55
+            ax.add_patch(plt.Rectangle((x, y), 8 + shape[0] / 20, 8, facecolor=color, edgecolor="0.3", linewidth=0.6))
+            ax.text(x - 4, y + 4, f"{name} {shape[0]}", va="center", ha="right", fontsize=7)
+            vectors += 1
+    ax.set(xlim=(-14, x + 5), ylim=(-118, 150))
+    ax.set_axis_off()
+    show(figure, alt, path)

@@ -5,7 +5,8 @@ on the L* channel of the colour photograph, which no user of it has. Everything 
 runs inside `tf.data`; inputs are float32 in [0, 1].
 """
 
-import tensorflow as tf
+from koala_utils.backend import tf
+
 
 # Weights of red, green and blue in a film's answer to light. Panchromatic film, from about 1930 on,
 # sees roughly as the eye does (the luma of ITU-R BT.601); orthochromatic film, usual before, is blind

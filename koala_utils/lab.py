@@ -5,7 +5,8 @@ Written in TensorFlow, so that it runs inside `tf.data` and on whole batches; eq
 CIE 15:2004 for L*a*b*.
 """
 
-import tensorflow as tf
+from koala_utils.backend import tf
+
 
 # a* and b* of all sRGB colours lie in [-86.2, 98.3] and [-107.9, 94.5]: 110 holds them in [-1, 1].
 CHROMA_SCALE = 110.0

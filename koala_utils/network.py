@@ -5,9 +5,11 @@ Rodés-Guirao, "Deep Koalarization: Image Colorization using CNNs and Inception-
 arXiv 1712.03400 (2017). Only Keras layers are used, so any Keras backend runs it.
 """
 
-import keras
 import numpy as np
-from keras import layers
+
+from koala_utils.backend import keras
+
+layers = keras.layers
 
 STRIDE = 8  # the encoder halves height and width three times
 
@@ -25,12 +27,9 @@ def fuse_by_stacking(features, embedding, dtype=None):
 
     `features` is (N, h, w, 256), `embedding` (N, 1000); the result is (N, h, w, 256) after a ReLU.
     """
-    height, width = keras.ops.shape(features)[1:3]
-    replicated = keras.ops.broadcast_to(
-        embedding[:, None, None, :],
-        (keras.ops.shape(features)[0], height, width, embedding.shape[-1]),
-    )
-    stacked = keras.ops.concatenate([features, keras.ops.cast(replicated, features.dtype)], axis=-1)
+    everywhere = keras.ops.ones_like(features[..., :1])
+    replicated = everywhere * keras.ops.cast(embedding[:, None, None, :], features.dtype)
+    stacked = keras.ops.concatenate([features, replicated], axis=-1)
     return _conv(stacked, FUSION_FILTERS, kernel=1, name="fusion", dtype=dtype)
 
 

@@ -14,11 +14,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 from tqdm.auto import tqdm
 
 from koala_utils import film, lab
+from koala_utils.backend import tf
 from koala_utils.embedding import EMBEDDING_SIZE, embed
 from koala_utils.photos import PhotoError, find_photos, read_for_training, replacing, resize_short_side
 
@@ -41,7 +41,8 @@ class RecordsError(ValueError):
 # ---------------------------------------------------------------- writing
 
 
-def prepare(source, folder, size=224, extractor="mobilenet_v2", batch=32, progress=True):
+def prepare(source, folder, size=224, extractor="mobilenet_v2", validation_share=VALIDATION_SHARE, batch=32,
+            progress=True):
     """Writes the photographs of a source as TFRecord shards with their embeddings.
 
     Shard by shard, each complete or absent: a run that was killed is taken up by the same call. A
@@ -53,6 +54,7 @@ def prepare(source, folder, size=224, extractor="mobilenet_v2", batch=32, progre
         folder: where the shards go.
         size: the short side in pixels; smaller photographs keep theirs.
         extractor: whose embedding is stored.
+        validation_share: the share of photographs for validation, on average.
         batch: photographs embedded at once.
 
     Returns:
@@ -67,12 +69,13 @@ def prepare(source, folder, size=224, extractor="mobilenet_v2", batch=32, progre
     folder = Path(folder)
     listing = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()
     _check_manifest(folder, {"version": VERSION, "size": size, "extractor": extractor,
+                             "validation_share": validation_share,
                              "photographs": len(paths), "listing": listing})
     chunks = [paths[i:i + PHOTOS_PER_SHARD] for i in range(0, len(paths), PHOTOS_PER_SHARD)]
     with tqdm(total=len(paths), unit="photo", disable=not progress, desc="preparing") as bar:
         for number, chunk in enumerate(chunks):
             if not (folder / f"done-{number:05d}.json").exists():
-                _prepare_chunk(chunk, number, folder, size, extractor, batch, bar)
+                _prepare_chunk(chunk, number, folder, size, extractor, validation_share, batch, bar)
             else:
                 bar.update(len(chunk))
     report = {"train": 0, "validation": 0, "bytes": 0, "skipped": {}}
@@ -98,7 +101,7 @@ def _check_manifest(folder, manifest):
         temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
-def _prepare_chunk(paths, number, folder, size, extractor, batch, bar):
+def _prepare_chunk(paths, number, folder, size, extractor, validation_share, batch, bar):
     """One chunk of photographs -> a shard for training, one for validation, and a note that both are done."""
     counts, skipped = {"train": 0, "validation": 0}, {}
     shards = {split: folder / f"{split}-{number:05d}.tfrecord" for split in counts}
@@ -119,7 +122,7 @@ def _prepare_chunk(paths, number, folder, size, extractor, batch, bar):
 
         def flush():
             for (path, digest, jpeg, _), vector in zip(waiting, embed([w[3] for w in waiting], extractor)):
-                split = split_of(digest)
+                split = split_of(digest, validation_share)
                 writers[split].write(encode_record(jpeg, vector, path.name))
                 counts[split] += 1
             waiting.clear()
@@ -227,7 +230,7 @@ def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
 
     def to_example(rgb, embedding, draws):
         grey = film.random_film(rgb, draws[0] + (1, 0))
-        return (lab.lightness(grey), embedding), lab.chroma(rgb)
+        return (lab.lightness(grey), blur_embedding(embedding, draws[0] + (2, 0))), lab.chroma(rgb)
 
     numbers = range(first_epoch, first_epoch + epochs)
     serialized = functools.reduce(tf.data.Dataset.concatenate, map(epoch, numbers))
@@ -235,6 +238,18 @@ def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
     squares = counted.map(to_square, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
     batches = squares.map(to_example, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
     return batches.apply(tf.data.experimental.assert_cardinality(epochs * photos // batch))
+
+
+def blur_embedding(embedding, seed, most=0.6):
+    """Embeddings (N, 1000) with noise of a random strength, up to `most` of their spread, standardized again.
+
+    Without it the network learns photographs by heart from their 1,000 exact numbers, and depends on the habits
+    of one extractor.
+    """
+    seeds = tf.unstack(tf.random.split(seed, 2))
+    strength = tf.random.stateless_uniform((tf.shape(embedding)[0], 1), seeds[0], 0.0, most)
+    noise = tf.random.stateless_normal(tf.shape(embedding), seeds[1])
+    return (embedding + strength * noise) / tf.sqrt(1 + strength**2)
 
 
 def random_square(jpeg, crop, seed):

@@ -19,12 +19,11 @@ import platform
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from koala_utils import lab, records
+from koala_utils.backend import keras, tf
 from koala_utils.network import build_network
 from koala_utils.photos import replacing
 from koala_utils.weights import load_weights, save_weights
@@ -32,6 +31,7 @@ from koala_utils.weights import load_weights, save_weights
 DEFAULTS = {
     "crop": 64,  # pixels; start small, finish larger: the network is fully convolutional
     "batch": 32,
+    "passes": 1,  # over the photographs in an epoch; more where they are few, for every epoch ends in a checkpoint
     "learning_rate": 1e-3,  # the paper's
     "schedule": "constant",  # the paper's; or "cosine", down to a hundredth with a short warm-up
     "average": 0.0,  # momentum of an exponential average of the weights; 0 turns it off
@@ -71,7 +71,8 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
     options = DEFAULTS | options
     run = Path(run)
     prepared = records.manifest_of(records_folder)
-    steps = records.count_records(records_folder, "train") // options["batch"]
+    passes = options["passes"]
+    steps = passes * (records.count_records(records_folder, "train") // options["batch"])
     if not steps:
         raise TrainingError(f"{records_folder}: fewer photographs for training than one batch of {options['batch']};"
                             " prepare more, or choose a smaller batch.")
@@ -87,7 +88,7 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
     if first_epoch < epochs:
         network.fit(
             records.training_batches(records_folder, options["crop"], options["batch"], options["seed"],
-                                     first_epoch, epochs - first_epoch),
+                                     first_epoch * passes, (epochs - first_epoch) * passes),
             steps_per_epoch=steps, initial_epoch=first_epoch, epochs=epochs,
             validation_data=validation, verbose=verbose, shuffle=False,  # the records are shuffled already
             callbacks=[
