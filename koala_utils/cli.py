@@ -1,9 +1,9 @@
 """`koala …`: a thin function a command."""
 
 import argparse
+import itertools
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices bury our own messages
@@ -168,8 +168,9 @@ def colorize(options):
         path = Path(source).expanduser()
         if path.is_dir():  # everything in it, so that what cannot be coloured is named
             inside = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-            paths += sorted(p for p in inside if output.resolve() not in p.resolve().parents)
-        elif path.is_file() and path.suffix.lower() != ".txt":
+            earlier = output.resolve() if output.resolve() != path.resolve() else None
+            paths += sorted(p for p in inside if earlier not in p.resolve().parents)
+        elif path.is_file() and path.suffix.lower() not in photos.URL_LISTS:
             paths.append(path)
         else:
             paths += photos.find_photos(source)
@@ -179,15 +180,11 @@ def colorize(options):
     from koala_utils.colorizer import colorize as color
 
     paths = list(dict.fromkeys(paths))
-    stems = Counter(path.stem.lower() for path in paths)
     done = 0
-    for number, path in enumerate(paths):
-        # Two photographs of one name, IMG_1.jpg of two folders say, must not overwrite each other.
-        name = path.stem if stems[path.stem.lower()] == 1 else f"{path.stem}-{number + 1}"
+    for path, target in zip(paths, _targets(paths, output)):
         try:
             photo, metadata = photos.read_photo_and_metadata(path)
             result = color(photo, options.model, options.extractor, options.strength)
-            target = output / f"{name}.png"
             photos.save_photo(result, target, metadata)
         except photos.PhotoError as error:
             problems.append(error)
@@ -197,3 +194,15 @@ def colorize(options):
             print(f"{path} -> {target}")
     print(f"{done} of {len(paths)} coloured, in {output}")
     return bool(problems)
+
+
+def _targets(paths, output):
+    """A PNG in the output folder for each photograph, none of them a source or another's result."""
+    taken = {str(path.resolve()).lower() for path in paths}
+    targets = []
+    for path in paths:
+        names = itertools.chain([path.stem, f"{path.stem}-color"], (f"{path.stem}-color-{i}" for i in itertools.count(2)))
+        target = next(t for t in (output / f"{name}.png" for name in names) if str(t.resolve()).lower() not in taken)
+        taken.add(str(target.resolve()).lower())
+        targets.append(target)
+    return targets

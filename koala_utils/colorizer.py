@@ -16,13 +16,12 @@ from koala_utils.backend import tf
 from koala_utils.embedding import EXTRACTORS, embed, find_extractor
 from koala_utils.network import build_network, predict_chroma
 from koala_utils.photos import PhotoError
-from koala_utils.weights import RELEASED, WeightsError, load_weights
+from koala_utils.weights import RELEASED, WeightsError, load_weights, read_metadata
 
-SIZE = 160  # pixels, side of a square of the area at which chroma is predicted; chosen on validation photographs
+SIZE = 128  # pixels, side of a square of the area at which chroma is predicted; chosen on validation photographs
 STRIP_PIXELS = 4_000_000  # recombined at a time, which bounds the memory for large photographs
 
 
-@functools.cache
 def load_network(model="koala"):
     """A trained network: a released model by name, or a safetensors file of `koala train`.
 
@@ -33,7 +32,13 @@ def load_network(model="koala"):
     if path.parent == RELEASED and not path.exists():
         names = sorted(p.stem for p in RELEASED.glob("*.safetensors") if p.stem not in EXTRACTORS)
         raise WeightsError(f"no model is called {model!r}; there are {', '.join(names)}, or give a .safetensors file.")
-    network = build_network()
+    return _load_network(path, path.stat().st_mtime_ns if path.exists() else None)
+
+
+@functools.lru_cache(4)
+def _load_network(path, changed):
+    """Kept in memory until the file changes."""
+    network = build_network(fusion=read_metadata(path).get("fusion") != "False")
     load_weights(network, path)
     return network
 

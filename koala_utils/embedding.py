@@ -117,11 +117,16 @@ def embed(greys, name="mobilenet_v2", pretrained=True):
         float32 (N, 1000), standardized.
     """
     batch = tf.stack([extractor_input(grey, name) for grey in greys])
-    return standardize(_forward(name, pretrained)(batch))
+    return standardize(logits_of(batch, name, pretrained))
+
+
+def logits_of(batch, name="mobilenet_v2", pretrained=True):
+    """The raw logits (N, 1000) of prepared inputs, float (N, size, size, 3) in [-1, 1]; grey or colour."""
+    return _compiled(name, pretrained)(batch).numpy()
 
 
 @functools.cache
-def _forward(name, pretrained):
+def _compiled(name, pretrained):
     """The extractor as a compiled function: several times faster than calling the model eagerly."""
     model = load_extractor(name, pretrained)
     return tf.function(lambda batch: model(batch, training=False),

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from koala_utils import lab
 from koala_utils.backend import tf
 from koala_utils.colorizer import colorize, grey_float
-from koala_utils.embedding import EXTRACTORS, class_names, load_extractor
+from koala_utils.embedding import EXTRACTORS, class_names, logits_of
 from koala_utils.photos import read_photo, registry, replacing
 
 
@@ -71,7 +71,7 @@ def top1_class(rgb):
     """Index, 0 to 999, of the ImageNet class that the bundled classifier sees in a colour photograph."""
     size = EXTRACTORS["mobilenet_v2"].size
     square = tf.image.resize(tf.cast(rgb, tf.float32) / 127.5 - 1, (size, size), antialias=True)
-    return int(np.argmax(load_extractor("mobilenet_v2")(square[None], training=False)))
+    return int(np.argmax(logits_of(square[None])))
 
 
 def _lab(rgb):
@@ -168,7 +168,7 @@ def summarize(scores, seed=0, resamples=2000):
         table[method] = {}
         for name, figure in figures.items():
             resampled = [figure({key: column[draw] for key, column in columns.items()}) for draw in draws]
-            table[method][name] = (figure(columns), *np.percentile(resampled, [2.5, 97.5]))
+            table[method][name] = (figure(columns), *np.nanpercentile(resampled, [2.5, 97.5]))
     return table
 
 

@@ -8,6 +8,8 @@ import concurrent.futures
 import csv
 import glob
 import hashlib
+import http.client
+import io
 import os
 import tarfile
 import tempfile
@@ -26,6 +28,7 @@ BUNDLED = PACKAGE / "photographs"
 REGISTRIES = PACKAGE / "registries"
 
 MAX_PIXELS = 200_000_000  # beyond this a file is a decompression bomb or a stitched panorama
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, lower and less well explained; every file is checked here
 MIN_SIDE = 32  # pixels; the encoder divides both sides by 8
 MIN_CHROMA = 3.0  # mean distance from grey in RGB units of 255; see `is_nearly_grey`
 
@@ -41,6 +44,7 @@ PUBLISHED = {
     "historical": ("historical.csv", "historical", "fsa_owi/"),
     "plates": ("historical.csv", "historical", "prokudin_gorskii/"),
 }
+URL_LISTS = (".txt", ".urls")
 COLLECTIONS = ("bundled", "bundled-historical", *PUBLISHED, "imagenette")
 
 
@@ -77,7 +81,7 @@ def read_photo_and_metadata(path, max_pixels=MAX_PIXELS):
         uint8 (H, W, 3), and a dict for :func:`save_photo` with those of "exif" and "icc_profile"
         that still hold (the rotation is taken out of the EXIF; a CMYK or grey profile is dropped).
     """
-    name = getattr(path, "name", None) or (path if isinstance(path, (str, os.PathLike)) else "the photograph")
+    name = path if isinstance(path, (str, os.PathLike)) else getattr(path, "name", "the photograph")
     try:
         with Image.open(path) as image:
             if image.width * image.height > max_pixels:
@@ -99,8 +103,6 @@ def read_photo_and_metadata(path, max_pixels=MAX_PIXELS):
         raise PhotoError(f"{name}: is a folder, not a photograph.") from None
     except PermissionError:
         raise PhotoError(f"{name}: may not be read (permission denied).") from None
-    except Image.DecompressionBombError:
-        raise PhotoError(f"{name}: more than {max_pixels:,} pixels are not read; make it smaller first.") from None
     except Image.UnidentifiedImageError:
         raise PhotoError(f"{name}: not a photograph in a format that Pillow reads.") from None
     except Exception as error:  # decoders raise almost anything on damaged files
@@ -112,7 +114,7 @@ def _to_rgb(image):
     if image.mode.startswith(("I", "F")):  # 16-bit and 32-bit grey: Pillow's own conversion clips at 255
         values = np.asarray(image, np.float64)
         if not np.isfinite(values).all():
-            raise PhotoError("the photograph holds values that are not numbers.")
+            raise ValueError("it holds values that are not numbers")
         top = 65535 if image.mode != "F" else (1 if values.max() <= 1 else 255 if values.max() <= 255 else 65535)
         grey = np.round(np.clip(values / top, 0, 1) * 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=-1)
@@ -194,10 +196,12 @@ def find_photos(source="bundled"):
         return collection(name)
     path = Path(name).expanduser()
     if path.is_file():
-        if path.suffix.lower() not in (".txt", ".urls"):
+        if path.suffix.lower() not in URL_LISTS:
             return [path]
-        downloaded, _ = download(path, data_dir() / "urls" / path.stem)
-        found = downloaded
+        found, skipped = download(path, data_dir() / "urls" / path.stem)
+        if not found:
+            raise PhotoError(f"{name}: none of its {len(skipped)} urls gave a photograph"
+                             f" ({'; '.join(f'{url} {why}' for url, why in list(skipped.items())[:3])}).")
     elif path.is_dir():
         found = [p for p in path.rglob("*") if is_photo_name(p) and p.is_file()]
     elif glob.has_magic(name):
@@ -292,15 +296,13 @@ def download(urls, folder, workers=16, timeout=20):
         target = folder / (hashlib.sha256(url.encode()).hexdigest()[:16] + (suffix if suffix in EXTENSIONS else ".jpg"))
         if not target.exists():
             if urllib.parse.urlparse(url).scheme not in ("http", "https"):
-                raise PhotoError("not an http or https address")
+                raise ValueError("not an http or https address")
             request = urllib.request.Request(url, headers={"User-Agent": "koala-course"})
             with urllib.request.urlopen(request, timeout=timeout) as answer:
-                data, expected = answer.read(), answer.headers.get("Content-Length")
-            if expected and len(data) != int(expected):
-                raise PhotoError("the download was cut short")
+                data = answer.read()  # raises IncompleteRead where fewer bytes come than were announced
+            read_photo(io.BytesIO(data))  # a page that says "not found" is no photograph, and is not kept
             with replacing(target) as temporary:
                 temporary.write_bytes(data)
-                read_photo(temporary)  # a page that says "not found" is no photograph, and is not kept
         return target
 
     found, skipped = [], {}
@@ -310,8 +312,10 @@ def download(urls, folder, workers=16, timeout=20):
                 found.append(job.result())
             except urllib.error.HTTPError as error:
                 skipped[url] = f"answered {error.code}"
-            except PhotoError as error:
-                skipped[url] = "is no photograph" if "download" not in str(error) and "http" not in str(error) else str(error)
+            except http.client.IncompleteRead:
+                skipped[url] = "the download was cut short"
+            except PhotoError:
+                skipped[url] = "is no photograph"
             except Exception as error:  # refused, timed out, unknown host, malformed address
                 skipped[url] = str(getattr(error, "reason", error)) or type(error).__name__
     return found, skipped

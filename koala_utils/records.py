@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from koala_utils import film, lab
 from koala_utils.backend import tf
-from koala_utils.embedding import EMBEDDING_SIZE, embed
+from koala_utils.embedding import EMBEDDING_SIZE, embed, load_extractor
 from koala_utils.photos import PhotoError, find_photos, read_for_training, replacing, resize_short_side
 
 VERSION = 1  # of the record format, in every preparation's manifest
@@ -97,6 +97,7 @@ def _check_manifest(folder, manifest):
             raise RecordsError(f"{folder}: holds records of another preparation (other {', '.join(differs)});"
                                " choose another folder or delete this one.")
         return
+    load_extractor(manifest["extractor"])  # before anything is written: its weights may not be at hand
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
@@ -185,6 +186,9 @@ def find_shards(folder, split):
     """
     shards = sorted(str(path) for path in Path(folder).glob(f"{split}-*.tfrecord") if path.stat().st_size)
     if not shards:
+        if split == "validation" and list(Path(folder).glob("train-*.tfrecord")):
+            raise RecordsError(f"{folder}: no photograph fell to validation; prepare more, or another folder with a larger"
+                               " --validation-share.")
         raise RecordsError(f"{folder}: no {split} records there; make them with: koala prepare PHOTOS -o {folder}")
     return shards
 
@@ -241,7 +245,7 @@ def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
 
 
 def blur_embedding(embedding, seed, most=0.6):
-    """Embeddings (N, 1000) with noise of a random strength, up to `most` of their spread, standardized again.
+    """Embeddings (N, 1000) with noise of a random strength, up to `most` of their spread, and about unit spread again.
 
     Without it the network learns photographs by heart from their 1,000 exact numbers, and depends on the habits
     of one extractor.

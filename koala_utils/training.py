@@ -24,7 +24,7 @@ from PIL import Image
 
 from koala_utils import lab, records
 from koala_utils.backend import keras, tf
-from koala_utils.network import build_network
+from koala_utils.network import STRIDE, build_network
 from koala_utils.photos import replacing
 from koala_utils.weights import load_weights, save_weights
 
@@ -69,6 +69,8 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
     if unknown:
         raise TrainingError(f"no such training option: {', '.join(unknown)}; there are {', '.join(DEFAULTS)}.")
     options = DEFAULTS | options
+    if options["crop"] % STRIDE:
+        raise TrainingError(f"a crop of {options['crop']} px is not a multiple of {STRIDE}, which the network needs.")
     run = Path(run)
     prepared = records.manifest_of(records_folder)
     passes = options["passes"]
@@ -76,16 +78,21 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
     if not steps:
         raise TrainingError(f"{records_folder}: fewer photographs for training than one batch of {options['batch']};"
                             " prepare more, or choose a smaller batch.")
-    _claim(run, options | {"extractor": prepared["extractor"], "start_from": str(start_from)})
+    validation = records.validation_batches(records_folder, options["crop"], options["batch"])
     keras.utils.set_random_seed(options["seed"])
 
     network = build_network(fusion=options["fusion"], dtype=dtype or best_dtype())
     if start_from:
         load_weights(network, start_from)
-    network.compile(optimizer=_optimizer(options, steps * epochs), loss="mse")
+    optimizer = _optimizer(options, steps * epochs)
+    network.compile(optimizer=optimizer, loss="mse")
+    # A cosine ends at the last epoch: with another number of epochs it would be another schedule.
+    ends = {"epochs": epochs} if options["schedule"] == "cosine" else {}
+    _claim(run, options | ends | {"extractor": prepared["extractor"], "start_from": str(start_from)})
     first_epoch, history = _resume(network, run)
-    validation = records.validation_batches(records_folder, options["crop"], options["batch"])
-    if first_epoch < epochs:
+    if first_epoch >= epochs:  # nothing left to train; the checkpoint holds the weights before averaging
+        optimizer.finalize_variable_values(network.trainable_variables)
+    else:
         network.fit(
             records.training_batches(records_folder, options["crop"], options["batch"], options["seed"],
                                      first_epoch * passes, (epochs - first_epoch) * passes),

@@ -3,6 +3,7 @@
 The format holds named arrays and nothing that could run, so weights from strangers are data.
 """
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def save_weights(model, path, metadata=None):
     """
     arrays = {}
     for variable in model.variables:
-        values = np.asarray(variable, np.float32)
+        values = variable.numpy().astype(np.float32)
         half = values.astype(np.float16)
         if not np.isfinite(half).all():
             raise WeightsError(f"{variable.path} does not fit into half precision"
@@ -40,33 +41,40 @@ def save_weights(model, path, metadata=None):
 def load_weights(model, path):
     """Loads :func:`save_weights`' file into a built model; every tensor must be there, and none too many.
 
-    Files in the package's `released` folder are checked against its SHA256SUMS first.
-
-    Returns:
-        The metadata, a dict of strings.
-
     Raises:
         WeightsError: no such file, damaged, wrong hash, or of another architecture.
     """
+    with _opened(path) as file:
+        wanted = {variable.path: variable for variable in model.variables}
+        missing, extra = wanted.keys() - file.keys(), file.keys() - wanted.keys()
+        if missing or extra:
+            some = sorted(missing or extra)[:3]
+            raise WeightsError(f"{path}: weights of another architecture than {model.name!r}"
+                               f" ({len(missing)} tensors missing, {len(extra)} too many: {', '.join(some)}, …).")
+        for name, variable in wanted.items():
+            values = file.get_tensor(name)
+            if values.shape != tuple(variable.shape):
+                raise WeightsError(f"{path}: {name} has shape {values.shape}, the model's {tuple(variable.shape)}.")
+            variable.assign(values.astype(np.float32))
+
+
+def read_metadata(path):
+    """The metadata that was saved with weights, a dict of strings; errors as :func:`load_weights`."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """The opened file; one in the package's `released` folder is checked against its SHA256SUMS first."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights.")
     if path.parent == RELEASED:
         check_hash(path)
-    wanted = {variable.path: variable for variable in model.variables}
     try:
         with safe_open(path, framework="numpy") as file:
-            missing, extra = wanted.keys() - file.keys(), file.keys() - wanted.keys()
-            if missing or extra:
-                some = sorted(missing or extra)[:3]
-                raise WeightsError(f"{path}: weights of another architecture than {model.name!r}"
-                                   f" ({len(missing)} tensors missing, {len(extra)} too many: {', '.join(some)}, …).")
-            for name, variable in wanted.items():
-                values = file.get_tensor(name)
-                if values.shape != tuple(variable.shape):
-                    raise WeightsError(f"{path}: {name} has shape {values.shape}, the model's {tuple(variable.shape)}.")
-                variable.assign(values.astype(np.float32))
-            return file.metadata() or {}
+            yield file
     except SafetensorError as error:
         raise WeightsError(f"{path}: damaged or no weights file ({error}); get it again.") from error
 

@@ -1,0 +1,166 @@
+"""A photograph in colour: its own size, its own lightness, and colours that keep to its edges."""
+
+import numpy as np
+import pytest
+from helpers import assert_one_sentence, make_noise, make_photo
+from PIL import Image
+from skimage.color import rgb2lab
+
+from koala_utils import colorizer, evaluation
+from koala_utils.colorizer import colorize, grey_float, recombine, shrink
+from koala_utils.embedding import ExtractorError
+from koala_utils.network import build_network
+from koala_utils.photos import BUNDLED, PhotoError, find_photos, read_photo, resize_short_side
+from koala_utils.weights import WeightsError, save_weights
+
+
+def lightness_of(rgb):
+    return rgb2lab(rgb)[..., 0]
+
+
+# ---------------------------------------------------------------- size and lightness
+
+
+@pytest.mark.parametrize("size", [(64, 48), (1, 37), (90, 1), (1, 1), (5, 300), (201, 133), (333, 400)])
+def test_colored_photograph_keeps_its_size_and_its_lightness(model_file, size):
+    photo = make_photo(1, *size)
+    result = colorize(photo, model_file)
+    assert result.shape == photo.shape and result.dtype == np.uint8
+    difference = np.abs(lightness_of(result) - lightness_of(evaluation.grey_baseline(photo)))
+    assert difference.mean() < 1 and np.percentile(difference, 99) < 3
+
+
+def test_fine_detail_stays_at_full_resolution(model_file):
+    grey = make_noise(2, 300, 280)[..., 0]
+    assert np.abs(lightness_of(colorize(grey, model_file)) - lightness_of(np.repeat(grey[..., None], 3, -1))).mean() < 1
+
+
+def test_two_dimensional_grey_is_colored_as_its_rgb(model_file):
+    grey = make_photo(3)[..., 0]
+    result = colorize(grey, model_file)
+    assert evaluation.colorfulness(result) > 10
+    assert np.abs(result.astype(int) - colorize(np.repeat(grey[..., None], 3, -1), model_file)).max() <= 1
+
+
+def test_colors_of_the_input_are_ignored():
+    photo = resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 128)
+    one, other = colorize(photo), colorize(evaluation.grey_baseline(photo))
+    assert np.abs(one.astype(int) - other).mean() < 1  # what rounding the grey to 8 bits leaves
+    assert evaluation.ab_error(one, other) < 1 < 20 < evaluation.ab_error(one, evaluation.grey_baseline(one))
+
+
+def test_strength_scales_the_colors(model_file):
+    photo = make_photo(5)
+    none, half, full = (colorize(photo, model_file, strength=s) for s in (0, 0.5, 1))
+    assert np.abs(none.astype(int) - evaluation.grey_baseline(photo)).max() <= 1
+    assert evaluation.colorfulness(none) < 2 < evaluation.colorfulness(half) < evaluation.colorfulness(full)
+
+
+@pytest.mark.parametrize("photo", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 4), np.uint8), np.zeros(8, np.uint8),
+                                   np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8), np.uint16), [[1, 2], [3, 4]]])
+def test_what_is_no_photograph_is_refused(photo):
+    with pytest.raises(PhotoError) as error:
+        colorize(photo)
+    assert_one_sentence(error, "uint8")
+
+
+def test_small_copy_has_the_area_and_the_aspect_and_is_never_enlarged():
+    assert shrink(make_photo(0, 400, 100), 100).shape == (200, 50, 3)
+    assert shrink(make_photo(0, 20, 30), 100).shape == (20, 30, 3)
+    assert shrink(make_photo(0, 400, 300)[..., 0], 100).shape == (115, 87)
+
+
+# ---------------------------------------------------------------- recombination
+
+
+@pytest.fixture(scope="module")
+def halves():
+    """A photograph with the lightness and the random chroma of its small copy."""
+    photo = make_photo(6, 97, 120)
+    chroma = np.random.default_rng(0).uniform(-0.4, 0.4, (8, 10, 2)).astype(np.float32)
+    small = resize_short_side(photo, 24)
+    chroma = np.stack([np.asarray(Image.fromarray(c).resize(small.shape[1::-1], Image.BILINEAR))
+                       for c in np.moveaxis(chroma, -1, 0)], -1)
+    return photo, colorizer.lab.lightness(grey_float(small)).numpy(), chroma
+
+
+@pytest.mark.parametrize("pixels", [1, 120 * 7, 120 * 50])
+def test_strips_are_seamless(monkeypatch, halves, pixels):
+    whole = recombine(*halves)
+    monkeypatch.setattr(colorizer, "STRIP_PIXELS", pixels)
+    strips = recombine(*halves)
+    assert whole.std() > 10
+    assert np.abs(strips.astype(int) - whole).max() <= 1
+
+
+def test_colors_keep_to_the_photograph_s_edges():
+    y, x = np.mgrid[:240, :240]
+    left = (x + 0.4 * y < 170)[..., None]
+    photo = np.where(left, np.array([180, 60, 50]), np.array([120, 160, 230])).astype(np.uint8)
+    small = shrink(photo, 60)
+    lightness = colorizer.lab.lightness(grey_float(small)).numpy()
+    chroma = colorizer.lab.chroma(small / np.float32(255)).numpy()
+    sharp, bleeding = (evaluation.ab_error(recombine(photo, lightness, chroma, edge_aware=aware), photo)
+                       for aware in (True, False))
+    assert sharp < bleeding / 3
+
+
+def test_flat_photograph_keeps_its_chroma():
+    photo = np.full((40, 60), 128, np.uint8)
+    lightness = colorizer.lab.lightness(grey_float(photo)).numpy()
+    result = recombine(photo, lightness, np.full((40, 60, 2), (0.3, -0.2), np.float32))
+    assert np.abs(rgb2lab(result)[..., 1:] - (33, -22)).max() < 1.5
+
+
+# ---------------------------------------------------------------- models and extractors
+
+
+def test_unknown_model_is_named_with_the_released_ones():
+    with pytest.raises(WeightsError) as error:
+        colorize(make_photo(), model="wombat")
+    assert_one_sentence(error, "wombat", "koala")
+    assert "mobilenet" not in str(error.value)
+
+
+def test_missing_and_foreign_weights_are_refused(tmp_path):
+    with pytest.raises(WeightsError):
+        colorize(make_photo(), model=tmp_path / "none.safetensors")
+    save_weights(build_network(embedding_size=10), tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError) as error:
+        colorize(make_photo(), model=tmp_path / "other.safetensors")
+    assert "other.safetensors" in str(error.value)
+
+
+def test_unknown_extractor_is_named_with_the_known_ones(model_file):
+    with pytest.raises(ExtractorError) as error:
+        colorize(make_photo(), model_file, extractor="vgg16")
+    assert_one_sentence(error, "vgg16", "mobilenet_v2")
+
+
+def test_weights_that_were_trained_further_are_read_again(network, tmp_path):
+    path, photo = tmp_path / "run.safetensors", make_photo(7)
+    save_weights(network, path)
+    before = colorize(photo, path)
+    greyer = build_network()
+    greyer.set_weights([weight * 0 for weight in network.get_weights()])
+    save_weights(greyer, path)
+    assert evaluation.colorfulness(before) > 10
+    assert evaluation.colorfulness(colorize(photo, path)) < 1
+
+
+# ---------------------------------------------------------------- the released weights
+
+
+def test_released_model_beats_grey_on_the_bundled_photographs():
+    error = grey = 0
+    for path in find_photos("bundled"):
+        truth = resize_short_side(read_photo(path), 256)
+        error += evaluation.ab_error(colorize(truth), truth)
+        grey += evaluation.ab_error(evaluation.grey_baseline(truth), truth)
+    assert error / grey < 1
+
+
+def test_released_model_colors_historical_photographs():
+    for path in find_photos("bundled-historical"):
+        photo = resize_short_side(read_photo(path), 200)
+        assert 2 < evaluation.colorfulness(colorize(photo)) < 100

@@ -1,0 +1,159 @@
+"""The extractors and what they make of grey photographs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import assert_one_sentence, make_photo
+
+from koala_utils import embedding
+from koala_utils.embedding import EXTRACTORS, ExtractorError, embed, extractor_input, load_extractor, standardize
+from koala_utils.photos import BUNDLED, find_photos, read_photo, registry
+from koala_utils.records import grey_of
+
+
+def grey(name):
+    return grey_of(read_photo(next((BUNDLED / "color").glob(f"{name}.*"))))
+
+
+@pytest.fixture(scope="module")
+def bundled_logits():
+    """Raw logits of three grey photographs, from the bundled extractor."""
+    batch = np.stack([extractor_input(grey(name)) for name in ("coffee", "chelsea", "grace_hopper")])
+    return load_extractor("mobilenet_v2")(batch, training=False).numpy()
+
+
+def test_bundled_extractor_names_known_photographs(bundled_logits):
+    best = [classes[0][0] for classes in embedding.top_classes(bundled_logits)]
+    assert [name.lower() for name in best] == ["espresso", "egyptian cat", "military uniform"]
+
+
+def test_output_is_logits_and_not_probabilities(bundled_logits):
+    assert bundled_logits.shape == (3, 1000)
+    assert (bundled_logits < 0).any(axis=1).all()
+    assert (np.abs(bundled_logits.sum(axis=1) - 1) > 1).all()
+
+
+def test_top_classes_are_sorted_and_decoded(bundled_logits):
+    for row, classes in zip(bundled_logits, embedding.top_classes(bundled_logits, k=5)):
+        assert [logit for _, logit in classes] == pytest.approx(sorted(row, reverse=True)[:5])
+    assert len(embedding.top_classes(bundled_logits[0], k=3)) == 1
+
+
+def test_extractors_are_not_trained_further():
+    assert load_extractor("mobilenet_v2").trainable_variables == []
+
+
+# ---------------------------------------------------------------- standardization
+
+
+def test_standardized_logits_have_zero_mean_and_unit_spread(bundled_logits):
+    standard = standardize(bundled_logits)
+    assert standard.dtype == np.float32
+    assert np.abs(standard.mean(-1)).max() < 1e-5 and np.abs(standard.std(-1) - 1).max() < 1e-4
+    assert (standard.argmax(-1) == bundled_logits.argmax(-1)).all()
+
+
+@pytest.mark.parametrize("scale, shift", [(3.0, 0.0), (0.2, 0.0), (1.0, -7.0), (5.0, 100.0)])
+def test_scale_and_shift_of_an_extractor_do_not_matter(bundled_logits, scale, shift):
+    assert np.abs(standardize(bundled_logits * scale + shift) - standardize(bundled_logits)).max() < 1e-3
+
+
+def test_embedding_is_the_standardized_logits(bundled_logits):
+    got = embed([grey("coffee")])
+    assert got.shape == (1, 1000) and got.dtype == np.float32
+    assert np.abs(got[0] - standardize(bundled_logits[0])).max() < 1e-3
+
+
+def test_embedding_does_not_depend_on_the_rest_of_the_batch():
+    greys = [grey_of(make_photo(seed, 40 + seed, 70 - seed)) for seed in range(3)]
+    together = embed(greys)
+    alone = np.concatenate([embed([one]) for one in greys])
+    assert np.abs(together - alone).max() < 1e-4
+    assert np.abs(together[0] - together[1]).max() > 0.1
+
+
+# ---------------------------------------------------------------- the input
+
+
+@pytest.mark.parametrize("name, size", [("mobilenet_v2", 224), ("inception_resnet_v2", 299)])
+def test_input_is_three_equal_channels_in_range(name, size):
+    square = extractor_input(grey_of(make_photo(1, 33, 71)), name).numpy()
+    assert square.shape == (size, size, 3) and square.dtype == np.float32
+    assert np.array_equal(square[..., 0], square[..., 1]) and np.array_equal(square[..., 0], square[..., 2])
+    assert square.min() >= -1 and square.max() <= 1
+
+
+@pytest.mark.parametrize("value, scaled", [(0, -1), (0.5, 0), (1, 1)])
+def test_input_is_scaled_to_plus_minus_one(value, scaled):
+    assert np.allclose(extractor_input(np.full((2, 40, 30, 1), value, np.float32)), scaled, atol=1e-6)
+
+
+# ---------------------------------------------------------------- Inception-ResNet-v2
+
+
+def test_inception_resnet_has_logits_and_the_paper_s_size():
+    model = load_extractor("inception_resnet_v2", pretrained=False)
+    assert model.input_shape[1:] == (299, 299, 3)
+    logits = model(extractor_input(grey("chelsea"), "inception_resnet_v2")[None], training=False).numpy()
+    assert logits.shape == (1, 1000) and np.isfinite(logits).all()
+    assert logits.min() < 0 and abs(logits.sum() - 1) > 1e-3
+    assert model.layers[-1].activation.__name__ == "linear"
+    load_extractor.cache_clear()  # 220 MB that no other test needs
+
+
+@pytest.mark.network
+def test_inception_resnet_names_known_photographs():
+    for name, expected in (("coffee", "espresso"), ("chelsea", "Egyptian cat"), ("grace_hopper", "military uniform")):
+        square = extractor_input(grey(name), "inception_resnet_v2")
+        logits = load_extractor("inception_resnet_v2")(square[None], training=False).numpy()
+        assert expected.lower() in [found.lower() for found, _ in embedding.top_classes(logits)[0]]
+
+
+def test_weights_that_cannot_be_downloaded_name_the_other_extractor(monkeypatch):
+    def build(**_):
+        raise OSError("URL fetch failure: name or service not known")
+
+    load_extractor.cache_clear()
+    monkeypatch.setitem(EXTRACTORS, "inception_resnet_v2", replace(EXTRACTORS["inception_resnet_v2"], build=build))
+    with pytest.raises(ExtractorError) as error:
+        load_extractor("inception_resnet_v2")
+    assert_one_sentence(error, "inception_resnet_v2", "mobilenet_v2")
+
+
+@pytest.mark.parametrize("use", [load_extractor, lambda name: embed([np.zeros((8, 8, 1), np.float32)], name)],
+                         ids=["load_extractor", "embed"])
+def test_unknown_extractor_is_named_with_the_known_ones(use):
+    with pytest.raises(ExtractorError) as error:
+        use("vgg16")
+    assert_one_sentence(error, "vgg16", "mobilenet_v2", "inception_resnet_v2")
+
+
+# ---------------------------------------------------------------- class names
+
+
+def test_class_list_is_imagenet_s_thousand_in_order():
+    names, synsets = embedding.class_names()
+    assert len(names) == len(synsets) == 1000
+    assert len(set(names)) == len(set(synsets)) == 1000
+    assert synsets == sorted(synsets)
+    assert all(len(synset) == 9 and synset[0] == "n" and synset[1:].isdigit() for synset in synsets)
+
+
+@pytest.mark.parametrize("index, name, synset", [(0, "tench", "n01440764"), (105, "koala", "n01882714"),
+                                                 (285, "egyptian cat", "n02124075"), (985, "daisy", "n11939491"),
+                                                 (999, "toilet tissue", "n15075141")])
+def test_class_list_is_not_one_off(index, name, synset):
+    names, synsets = embedding.class_names()
+    assert synsets[index] == synset
+    assert names[index].lower() == name
+
+
+def test_labels_of_the_published_photographs_fit_the_class_list(published):
+    labels = {row["path"].split("/")[-1]: int(row["label"]) for row in registry("test")}
+    paths = find_photos("test")[:24]
+    batch = np.stack([extractor_input(grey_of(read_photo(path))) for path in paths])
+    guesses = load_extractor("mobilenet_v2")(batch, training=False).numpy().argmax(-1)
+    truth = np.array([labels[path.name] for path in paths])
+    assert (guesses == truth).mean() > 0.4
+    assert (np.abs(guesses - truth) == 1).mean() < 0.2

@@ -1,0 +1,176 @@
+"""The figures of the evaluation, against independent implementations and by hand."""
+
+import csv
+
+import numpy as np
+import pytest
+from helpers import make_noise, make_photo, save
+from skimage.color import rgb2lab
+from skimage.metrics import peak_signal_noise_ratio
+
+from koala_utils import evaluation
+from koala_utils.colorizer import colorize
+from koala_utils.embedding import class_names
+from koala_utils.evaluation import Score, ab_error, colorfulness, grey_baseline, mean_color_baseline, psnr, summarize
+from koala_utils.photos import BUNDLED, find_photos, read_photo, resize_short_side
+
+
+@pytest.fixture(scope="module")
+def small_photos(tmp_path_factory):
+    """Small copies of the bundled photographs, as files."""
+    folder = tmp_path_factory.mktemp("small")
+    return [save(resize_short_side(read_photo(path), 64), folder / f"{path.stem}.png") for path in find_photos("bundled")]
+
+
+@pytest.fixture(scope="module")
+def scores(small_photos):
+    """The scores of grey, of the mean colour and of the truth itself."""
+    methods = {"grey": grey_baseline, "mean color": mean_color_baseline(map(read_photo, small_photos)),
+               "truth": lambda photo: photo}
+    return evaluation.evaluate(small_photos, methods, progress=False)
+
+
+# ---------------------------------------------------------------- figures of one photograph
+
+
+def test_ab_error_is_scikit_image_s_distance():
+    one, other = make_photo(1), make_noise(2)
+    expected = ((rgb2lab(one)[..., 1:] - rgb2lab(other)[..., 1:]) ** 2).sum(-1).mean()
+    assert ab_error(one, other) == pytest.approx(expected, rel=1e-4)
+    assert ab_error(one, one) == 0
+    assert ab_error(one, other) == pytest.approx(ab_error(other, one))
+
+
+def test_psnr_is_scikit_image_s():
+    one, other = make_photo(1), make_noise(2)
+    assert psnr(one, other) == pytest.approx(peak_signal_noise_ratio(other, one))
+    assert psnr(one, one) == float("inf")
+
+
+def test_colorfulness_of_two_pixels_by_hand():
+    # red: rg = 255, yb = 127.5; blue: rg = 0, yb = -255
+    photo = np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8)
+    expected = np.sqrt(127.5**2 + 191.25**2) + 0.3 * np.sqrt(127.5**2 + 63.75**2)
+    assert colorfulness(photo) == pytest.approx(expected)
+
+
+def test_grey_has_no_colorfulness_and_one_color_only_its_mean():
+    assert colorfulness(np.full((4, 4, 3), 80, np.uint8)) == 0
+    assert colorfulness(np.full((4, 4, 3), (255, 0, 0), np.uint8)) == pytest.approx(0.3 * np.hypot(255, 127.5))
+
+
+def test_classifier_names_color_photographs():
+    names, _ = class_names()
+    for name, expected in (("coffee.png", "espresso"), ("chelsea.png", "egyptian cat")):
+        assert names[evaluation.top1_class(read_photo(BUNDLED / "color" / name))].lower() == expected
+
+
+# ---------------------------------------------------------------- baselines
+
+
+def test_grey_baseline_is_grey_and_has_ratio_one(scores):
+    assert colorfulness(grey_baseline(make_photo(1))) == 0
+    figures = summarize(scores)["grey"]
+    assert figures["ratio"] == pytest.approx((1, 1, 1))
+    assert figures["colorfulness"] == pytest.approx((0, 0, 0))
+
+
+def test_mean_color_beats_grey_and_truth_beats_all(scores):
+    table = summarize(scores)
+    assert table["truth"]["ratio"][0] == 0 < table["mean color"]["ratio"][0] < 1
+    assert table["truth"]["colorfulness"][0] == pytest.approx(1)
+
+
+def test_mean_color_is_the_mean_chroma_of_the_photographs():
+    photos = [np.full((6, 8, 3), color, np.uint8) for color in ((150, 100, 90), (90, 110, 140))]
+    mean = np.mean([rgb2lab(photo)[0, 0, 1:] for photo in photos], axis=0)
+    result = mean_color_baseline(photos)(np.full((5, 5, 3), 120, np.uint8))
+    assert np.abs(rgb2lab(result)[..., 1:] - mean).max() < 1.5
+    assert np.abs(rgb2lab(result)[..., 0] - rgb2lab(np.full((1, 1, 3), 120, np.uint8))[0, 0, 0]).max() < 1
+
+
+# ---------------------------------------------------------------- many photographs
+
+
+def test_every_photograph_is_scored_by_every_method(scores, small_photos):
+    assert [(score.photo, score.method) for score in scores] == [
+        (path.name, method) for path in small_photos for method in ("grey", "mean color", "truth")]
+    for score in scores:
+        assert score.top1 is None and score.true_colorfulness > 0
+        assert score.grey_ab_error == next(s.ab_error for s in scores if (s.photo, s.method) == (score.photo, "grey"))
+
+
+def test_outputs_are_handed_over_with_the_truth(small_photos):
+    seen = []
+    evaluation.evaluate(small_photos[:2], {"grey": grey_baseline}, progress=False,
+                        on_photo=lambda path, truth, outputs: seen.append((path, truth.shape, outputs["grey"].shape)))
+    assert seen == [(path, read_photo(path).shape, read_photo(path).shape) for path in small_photos[:2]]
+
+
+def test_label_is_known_from_the_synset_folder_and_the_published_registry(tmp_path):
+    assert evaluation.label_of(tmp_path / "n01882714" / "a.jpg") == 105
+    assert evaluation.label_of(tmp_path / "photos" / "a.jpg") is None
+    assert evaluation.label_of(tmp_path / "nips2017" / "1d4133f5bc7af193.png") == 140
+
+
+def test_labelled_photographs_are_classified(tmp_path):
+    photo = read_photo(BUNDLED / "color" / "chelsea.png")
+    right, wrong = (save(photo, tmp_path / synset / "a.png") for synset in ("n02124075", "n01882714"))
+    scores = evaluation.evaluate([right, wrong], {"truth": lambda photo: photo}, progress=False)
+    assert [score.top1 for score in scores] == [1, 0]
+
+
+def test_intervals_hold_their_value_and_narrow_with_more_photographs():
+    rng = np.random.default_rng(0)
+    many = [Score(str(i), "model", *rng.uniform(100, 200, 2), *rng.uniform(20, 30, 3), int(i % 3 == 0)) for i in range(90)]
+    table, few = summarize(many)["model"], summarize(many[:9])["model"]
+    assert table.keys() == {"ratio", "psnr", "colorfulness", "top1"}
+    for name, (value, low, high) in table.items():
+        assert low < value < high
+        assert high - low < few[name][2] - few[name][1]
+    assert table["ratio"][0] == pytest.approx(sum(s.ab_error for s in many) / sum(s.grey_ab_error for s in many))
+    assert table["top1"][0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_few_labels_still_give_an_interval():
+    mixed = [Score(str(i), "model", 1.0, 2.0, 20.0, 5.0, 10.0, 1 if i == 0 else None) for i in range(6)]
+    assert summarize(mixed)["model"]["top1"] == (1, 1, 1)
+
+
+def test_table_has_a_line_a_method_and_the_figures_that_all_have(scores):
+    lines = evaluation.format_table(summarize(scores)).splitlines()
+    assert len(lines) == 2 + 3
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") == 5
+    assert lines[2].startswith("| grey | 1.000 (1.000 to 1.000) |")
+    assert "top-1" not in lines[0]
+
+
+def test_table_shows_the_share_of_named_photographs():
+    labelled = [Score(str(i), "model", 1.0, 2.0, 20.0, 5.0, 10.0, i % 2) for i in range(10)]
+    lines = evaluation.format_table(summarize(labelled)).splitlines()
+    assert lines[0].endswith("| top-1 |") and "| 0.500 (" in lines[2] and "| 50.0% (" in lines[2]
+
+
+def test_scores_are_written_with_their_columns(scores, tmp_path):
+    evaluation.write_scores(scores, tmp_path / "new" / "scores.csv")
+    with open(tmp_path / "new" / "scores.csv", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert list(rows[0]) == ["photo", "method", "ab_error", "grey_ab_error", "psnr", "colorfulness",
+                             "true_colorfulness", "top1"]
+    assert len(rows) == len(scores)
+    for row, score in zip(rows, scores):
+        assert (row["photo"], row["method"], row["top1"]) == (score.photo, score.method, "")
+        assert float(row["ab_error"]) == pytest.approx(score.ab_error, abs=1e-4)
+
+
+# ---------------------------------------------------------------- the released model
+
+
+def test_released_model_has_at_most_85_percent_of_grey_s_error_on_the_test_photographs(published):
+    error = grey = 0
+    for path in find_photos("test"):  # all: the first forty are easier than the rest
+        truth = read_photo(path)
+        error += ab_error(colorize(truth), truth)
+        grey += ab_error(grey_baseline(truth), truth)
+    assert error / grey <= 0.85

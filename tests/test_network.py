@@ -1,0 +1,136 @@
+"""The network: the paper's layers, any size, and a fusion that is the paper's for less work."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from koala_utils.network import build_network, fuse_by_broadcasting, fuse_by_stacking, predict_chroma
+
+RNG = np.random.default_rng(0)
+VECTOR = RNG.normal(size=(1, 1000)).astype(np.float32)
+
+
+def lightness(height, width, count=1):
+    return np.random.default_rng(height * 100 + width).uniform(-1, 1, (count, height, width, 1)).astype(np.float32)
+
+
+# ---------------------------------------------------------------- layers
+
+
+def convolutions(network):
+    return [(layer.name, layer.filters, layer.strides[0], layer.kernel_size[0], layer.activation.__name__)
+            for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+
+
+def test_encoder_is_the_paper_s():
+    encoder = [rest for name, *rest in convolutions(build_network()) if name.startswith("encoder")]
+    assert encoder == [[filters, stride, 3, "relu"] for filters, stride in (
+        (64, 2), (128, 1), (128, 2), (256, 1), (256, 2), (512, 1), (512, 1), (256, 1))]
+
+
+def test_decoder_is_the_paper_s():
+    network = build_network()
+    start = network.layers.index(network.get_layer("fusion"))
+    steps = [("up", layer.size[0], layer.interpolation) if isinstance(layer, keras.layers.UpSampling2D)
+             else (layer.filters, layer.strides[0], layer.kernel_size[0], layer.activation.__name__)
+             for layer in network.layers[start + 1:]]
+    assert steps == [(128, 1, 3, "relu"), ("up", 2, "nearest"), (64, 1, 3, "relu"), (64, 1, 3, "relu"),
+                     ("up", 2, "nearest"), (32, 1, 3, "relu"), (2, 1, 3, "tanh"), ("up", 2, "bilinear")]
+
+
+def test_parameters_are_those_of_the_paper_s_layers():
+    channels = [1, 64, 128, 128, 256, 256, 512, 512, 256]
+    decoder = [256, 128, 64, 64, 32, 2]
+    expected = sum(9 * a * b + b for chain in (channels, decoder) for a, b in zip(chain, chain[1:]))
+    expected += (256 + 1000) * 256 + 256
+    assert build_network().count_params() == expected
+
+
+# ---------------------------------------------------------------- sizes
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_any_size_gives_chroma_of_that_size(network, height, width):
+    chroma = predict_chroma(network, lightness(height, width), VECTOR)
+    assert chroma.shape == (1, height, width, 2) and chroma.dtype == np.float32
+    assert np.abs(chroma).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(8, 8), (1, 64), (64, 1), (7, 9), (33, 100), (104, 57)])
+def test_several_photographs_of_any_one_size(network, size):
+    chroma = predict_chroma(network, lightness(*size, count=2), np.repeat(VECTOR, 2, axis=0))
+    assert chroma.shape == (2, *size, 2)
+    assert np.abs(chroma).max() <= 1 and chroma.std() > 0.01
+
+
+def test_padding_changes_nothing_far_from_it(network):
+    light = lightness(24, 120)
+    whole, cut = (predict_chroma(network, light[:, :, :width], VECTOR) for width in (120, 117))
+    assert np.abs(whole[:, :, :8] - cut[:, :, :8]).max() < 1e-5
+
+
+def test_sizes_in_between_are_reflected(network):
+    light = lightness(12, 19)
+    reflected = np.concatenate([light, light[:, -2:-6:-1]], axis=1)
+    reflected = np.concatenate([reflected, reflected[:, :, -2:-7:-1]], axis=2)
+    assert reflected.shape == (1, 16, 24, 1)
+    expected = predict_chroma(network, reflected, VECTOR)[:, :12, :19]
+    assert np.abs(predict_chroma(network, light, VECTOR) - expected).max() < 1e-5
+
+
+def test_photographs_of_a_batch_do_not_mix(network):
+    light, vectors = lightness(16, 24, count=2), RNG.normal(size=(2, 1000))
+    together = predict_chroma(network, light, vectors)
+    alone = predict_chroma(network, light[1:], vectors[1:])
+    assert np.abs(together[1] - alone[0]).max() < 1e-4
+    assert np.abs(together[0] - together[1]).max() > 1e-3
+
+
+# ---------------------------------------------------------------- fusion
+
+
+def test_stacking_and_broadcasting_are_the_same_numbers():
+    keras.utils.set_random_seed(3)
+    features, embedding = keras.Input(batch_shape=(2, 3, 5, 256)), keras.Input(batch_shape=(2, 1000))
+    stacking = keras.Model([features, embedding], fuse_by_stacking(features, embedding))
+    broadcasting = keras.Model([features, embedding], fuse_by_broadcasting(features, embedding))
+    local, everywhere = (broadcasting.get_layer(name) for name in ("fusion_features", "fusion_embedding"))
+    bias = RNG.normal(size=256)
+    everywhere.bias.assign(bias)
+    kernel = np.concatenate([keras.ops.convert_to_numpy(local.kernel)[0, 0], keras.ops.convert_to_numpy(everywhere.kernel)])
+    stacking.get_layer("fusion").set_weights([kernel[None, None], bias])
+
+    inputs = [RNG.normal(size=(2, 3, 5, 256)).astype(np.float32), RNG.normal(size=(2, 1000)).astype(np.float32)]
+    one, other = (keras.ops.convert_to_numpy(model(inputs)) for model in (stacking, broadcasting))
+    assert one.shape == other.shape == (2, 3, 5, 256)
+    assert np.abs(one - other).max() < 1e-4
+    assert one.min() == 0 and one.max() > 1  # a ReLU, and something behind it
+
+
+def test_embedding_changes_the_colors(network):
+    one, other = (predict_chroma(network, lightness(16, 16), vector) for vector in (VECTOR, -VECTOR))
+    assert np.abs(one - other).max() > 1e-3
+
+
+def test_ablation_takes_the_embedding_and_ignores_it():
+    network = build_network(fusion=False)
+    one, other = (predict_chroma(network, lightness(16, 16), vector) for vector in (VECTOR, -VECTOR))
+    assert np.array_equal(one, other) and one.std() > 0
+    assert network.count_params() == build_network().count_params() - 1000 * 256
+
+
+# ---------------------------------------------------------------- precision
+
+
+def test_mixed_precision_is_close_and_ends_in_float32(network):
+    mixed = build_network(dtype="mixed_bfloat16")
+    mixed.set_weights(network.get_weights())
+    assert mixed.output.dtype == "float32"
+    assert {str(variable.dtype) for variable in mixed.variables} == {"float32"}
+    exact, rounded = (predict_chroma(one, lightness(32, 32), VECTOR) for one in (network, mixed))
+    assert rounded.dtype == np.float32
+    assert 0 < np.abs(rounded - exact).max() < 0.1
+    assert np.abs(rounded - exact).mean() < 0.02

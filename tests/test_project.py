@@ -1,0 +1,198 @@
+"""The project's own files agree with each other."""
+
+import ast
+import csv
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def requirements():
+    """All requirements of pyproject.toml with those of the extras: name -> specifier."""
+    lines = PROJECT["dependencies"] + [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
+    return {canonicalize_name(r.name): str(r.specifier) for r in map(Requirement, lines)}
+
+
+def tracked_files():
+    listing = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
+                             capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("not a git checkout: what is tracked is not known")
+    return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+# ---------------------------------------------------------------- requirements
+
+
+def test_every_requirement_has_a_lower_bound():
+    assert all(re.fullmatch(r">=[\d.]+", specifier) for specifier in requirements().values())
+
+
+def test_conda_environment_has_the_same_requirements():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    conda = [line for line in environment["dependencies"] if isinstance(line, str)]
+    pip = next(line["pip"] for line in environment["dependencies"] if isinstance(line, dict))
+    assert f"python{PROJECT['requires-python']}" in conda and "pip" in conda
+    assert "-e ." in pip
+    listed = {canonicalize_name(r.name): str(r.specifier) for r in map(Requirement, set(pip) - {"-e ."})}
+    assert listed == requirements()
+
+
+def test_pinned_constraints_satisfy_every_bound():
+    lines = (line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    pins = {canonicalize_name(r.name): r for r in (Requirement(line) for line in lines if line)}
+    assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin in pins.values())
+    for name, specifier in requirements().items():
+        assert name in pins
+        assert Requirement(f"{name}{specifier}").specifier.contains(str(pins[name].specifier).removeprefix("=="))
+
+
+def test_package_imports_only_what_it_requires():
+    import sys
+
+    needed = {"pil": "pillow", "ipython": "ipython"}
+    allowed = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]} | {"koala-utils"}
+    for path in (ROOT / "koala_utils").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
+                [node.module] if isinstance(node, ast.ImportFrom) else [])
+            for name in (name.split(".")[0] for name in names):
+                package = needed.get(name.lower(), canonicalize_name(name))
+                assert name in sys.stdlib_module_names or package in allowed, f"{path.name} imports {name}"
+
+
+# ---------------------------------------------------------------- notebooks
+
+
+def test_five_notebooks_are_there_with_their_solutions():
+    numbers = [path.name[:2] for path in NOTEBOOKS]
+    assert numbers[:5] == ["01", "02", "03", "04", "05"]
+    assert {path.name[:2] for path in SOLUTIONS} >= {"01", "02", "03", "04", "05"}
+
+
+def cells(path, kind="code"):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == kind]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_committed_with_its_outputs_and_without_errors(path):
+    outputs = [output for cell in cells(path) for output in cell["outputs"]]
+    assert outputs
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert not [cell for cell in cells(path) if source(cell).strip() and cell["execution_count"] is None]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_small(path):
+    assert path.stat().st_size < 1_500_000
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_picture_of_a_notebook_has_an_alt_text(path):
+    pictures = 0
+    for cell in cells(path):
+        for output in cell["outputs"]:
+            for mime in (mime for mime in output.get("data", {}) if mime.startswith("image/")):
+                alt = output.get("metadata", {}).get(mime, {}).get("alt", "")
+                assert len(alt.split()) >= 4, f"a picture without alt text after: {source(cell)[:80]}"
+                pictures += 1
+    assert pictures
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_code_cells_are_short(path):
+    for cell in cells(path):
+        lines = [line for line in source(cell).splitlines() if line.strip()]
+        assert len(lines) <= 15, f"{len(lines)} lines: {source(cell)[:80]}"
+
+
+# ---------------------------------------------------------------- recorded trainings
+
+
+HISTORIES = sorted((ROOT / "report" / "training").glob("*.csv"))
+
+
+def history(path):
+    with open(path, newline="", encoding="utf-8") as lines:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+
+
+@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+def test_recorded_history_agrees_with_itself(path):
+    rows = history(path)
+    assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    grey = [row["val_loss"] / row["val_ratio"] for row in rows]  # of one run, grey's error is the same in every epoch
+    assert max(grey) == pytest.approx(min(grey), rel=1e-4)
+
+
+def test_recorded_histories_are_of_different_runs():
+    rows = [(row["loss"], row["val_loss"]) for path in HISTORIES for row in history(path)]
+    assert rows and len(set(rows)) == len(rows)
+
+
+# ---------------------------------------------------------------- texts
+
+
+def markdown_files():
+    return [path for path in tracked_files() if path.suffix == ".md"]
+
+
+def test_links_of_the_readme_and_the_notebooks_lead_somewhere():
+    assert ROOT / "README.md" in markdown_files()
+    texts = [(path, path.read_text(encoding="utf-8")) for path in markdown_files()]
+    texts += [(path, source(cell)) for path in NOTEBOOKS + SOLUTIONS for cell in cells(path, "markdown")]
+    links = [(path, target) for path, text in texts
+             for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)]
+    local = [(path, target.split("#")[0]) for path, target in links if not re.match(r"[a-z]+:|#", target)]
+    assert local
+    missing = [f"{path.name}: {target}" for path, target in local if not (path.parent / target).exists()]
+    assert not missing
+
+
+def test_commands_of_the_readme_are_targets_of_the_makefile():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"course", "test", "setup", "lab"} <= targets
+    named = re.findall(r"\bmake ([a-z]+)\b(?=[`\s]*(?:$|`|#))", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert named and set(named) <= targets
+
+
+def test_no_tracked_file_names_a_package_registry_s_host():
+    hosts = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("registry", "npmjs", "org"),
+                                           ("registry", "yarnpkg", "com"), ("conda", "anaconda", "org"))]
+    text_files = [path for path in tracked_files() if path.suffix not in (".png", ".jpg", ".safetensors", ".gif")]
+    found = [f"{path.relative_to(ROOT)}: {host}" for path in text_files for host in [*hosts, "index" + "-url"]
+             if host in path.read_text(encoding="utf-8", errors="replace")]
+    assert len(text_files) > 20
+    assert not found
+
+
+def test_tracked_files_are_small_and_none_is_a_leftover():
+    for path in tracked_files():
+        assert path.stat().st_size < 20_000_000
+        assert path.suffix not in (".pyc", ".tmp", ".h5", ".tfrecord")
+
+
+def test_every_bundled_photograph_is_credited():
+    bundled = ROOT / "koala_utils" / "photographs"
+    credits = "\n".join(path.read_text(encoding="utf-8") for path in tracked_files() if path.name.startswith("CREDITS"))
+    photographs = [path for path in bundled.rglob("*") if path.suffix in (".jpg", ".png")]
+    assert photographs
+    assert [path.name for path in photographs if path.stem not in credits] == []
+    assert "mobilenet_v2" in credits.lower() and "Apache" in credits

@@ -1,0 +1,179 @@
+"""Training: a run begins, goes on as if never stopped, and refuses what it cannot do."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from helpers import assert_one_sentence, files_in, make_photo, save
+from PIL import Image
+from safetensors.numpy import load_file
+
+from koala_utils import records, training
+from koala_utils.network import build_network, predict_chroma
+from koala_utils.training import TrainingError, train
+from koala_utils.weights import WeightsError, load_weights, read_metadata
+
+TINY = {"crop": 32, "batch": 4, "dtype": "float32", "verbose": 0}
+
+
+class Stop(keras.callbacks.Callback):
+    """Interrupts a run at the end of an epoch, before its checkpoint."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def finished(bundled_records, tmp_path_factory):
+    """A finished run of two tiny epochs: its folder, network and history."""
+    run = tmp_path_factory.mktemp("run")
+    return run, *train(bundled_records, run, epochs=2, **TINY)
+
+
+def test_run_leaves_all_its_files(finished):
+    run, _, _ = finished
+    names = files_in(run)
+    for name in ("config.json", "history.csv", "checkpoint-0001.weights.h5", "checkpoint-0002.weights.h5",
+                 "samples/epoch-0001.jpg", "samples/epoch-0002.jpg", "koala.safetensors"):
+        assert name in names
+    assert any(name.startswith("tensorboard/") for name in names)
+    assert not any("tmp" in name for name in names)
+
+
+def test_history_has_a_line_an_epoch_with_the_ratio_to_grey(finished, bundled_records):
+    run, network, history = finished
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert training.read_history(run) == training.read_history(run / "history.csv")
+    for row, read in zip(history, training.read_history(run)):
+        assert {"epoch", "loss", "val_loss", "val_ratio", "seconds"} <= row.keys()
+        assert read == pytest.approx(row)
+    (light, vector), truth = next(records.validation_batches(bundled_records, 32).as_numpy_iterator())
+    error = np.mean((predict_chroma(network, light, vector) - truth) ** 2)
+    assert history[-1]["val_ratio"] == pytest.approx(error / np.mean(truth**2), rel=1e-3)
+
+
+def test_trained_weights_are_loaded_with_how_they_were_made(finished):
+    run, trained, _ = finished
+    network = build_network()
+    load_weights(network, run / "koala.safetensors")
+    metadata = read_metadata(run / "koala.safetensors")
+    assert (metadata["extractor"], metadata["epochs"], metadata["crop"]) == ("mobilenet_v2", "2", "32")
+    for one, other in zip(network.get_weights(), trained.get_weights()):
+        assert np.abs(one - other).max() < 1e-3
+
+
+def test_samples_show_grey_output_and_truth(finished):
+    sheet = np.asarray(Image.open(finished[0] / "samples" / "epoch-0002.jpg")).astype(int)
+    assert sheet.shape == (3 * 32, 2 * 32, 3)
+    spread = (sheet.max(-1) - sheet.min(-1)).reshape(3, 32, 64).mean((1, 2))
+    assert spread[0] < 3 < 10 < spread[2]
+
+
+def test_interrupted_run_goes_on_as_if_never_stopped(finished, bundled_records, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(bundled_records, tmp_path, epochs=2, callbacks=[Stop(2)], **TINY)
+    assert [row["epoch"] for row in training.read_history(tmp_path)] == [1]
+    assert not (tmp_path / "koala.safetensors").exists()
+    network, history = train(bundled_records, tmp_path, epochs=2, **TINY)
+    _, whole, expected = finished
+    assert len(history) == 2
+    for row, other in zip(history, expected):
+        for key in ("epoch", "loss", "val_loss", "val_ratio"):
+            assert row[key] == pytest.approx(other[key], abs=1e-6)
+    for one, other in zip(network.get_weights(), whole.get_weights()):
+        assert np.abs(one - other).max() < 1e-4
+
+
+def test_damaged_checkpoint_is_named(bundled_records, finished, tmp_path):
+    run, _, _ = finished
+    for name in ("config.json", "history.csv"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    (tmp_path / "checkpoint-0001.weights.h5").write_bytes((run / "checkpoint-0001.weights.h5").read_bytes()[:10_000])
+    with pytest.raises(TrainingError) as error:
+        train(bundled_records, tmp_path, epochs=2, **TINY)
+    assert str(tmp_path / "checkpoint-0001.weights.h5") in str(error.value)
+
+
+def test_finished_run_keeps_its_averaged_weights(bundled_records, tmp_path):
+    options = TINY | {"average": 0.9, "epochs": 2, "learning_rate": 1e-2}
+    train(bundled_records, tmp_path, **options)
+    averaged = load_file(tmp_path / "koala.safetensors")
+    train(bundled_records, tmp_path, **options)  # nothing is left to do
+    again = load_file(tmp_path / "koala.safetensors")
+    assert all(np.array_equal(averaged[name], again[name]) for name in averaged)
+
+
+def test_loss_falls_and_other_weights_can_be_started_from(finished, bundled_records, tmp_path):
+    start = finished[0] / "koala.safetensors"
+    options = TINY | {"batch": 6, "passes": 4, "schedule": "cosine", "start_from": start}
+    network, history = train(bundled_records, tmp_path, epochs=4, **options)
+    assert int(network.optimizer.iterations) == 4 * 4
+    losses = [row["loss"] for row in history]
+    assert losses[-1] < 0.95 * losses[0]
+    assert history[-1]["val_ratio"] < 1.1
+    assert [path.name for path in sorted(tmp_path.glob("checkpoint-*"))] == [
+        "checkpoint-0003.weights.h5", "checkpoint-0004.weights.h5"]
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("other", [{"crop": 40}, {"batch": 3}, {"fusion": False}, {"seed": 1}, {"learning_rate": 1e-4}])
+def test_other_options_on_the_same_run_are_refused(finished, bundled_records, other):
+    with pytest.raises(TrainingError) as error:
+        train(bundled_records, finished[0], epochs=3, **TINY | other)
+    assert_one_sentence(error, finished[0], next(iter(other)))
+
+
+def test_fewer_photographs_than_a_batch_are_refused(bundled_records, tmp_path):
+    with pytest.raises(TrainingError) as error:
+        train(bundled_records, tmp_path, epochs=1, **TINY | {"batch": 7})
+    assert_one_sentence(error, bundled_records, "7")
+    assert files_in(tmp_path) == []
+
+
+def test_records_without_validation_are_refused_with_the_way_out(tmp_path):
+    for seed in range(4):
+        save(make_photo(seed), tmp_path / "photos" / f"{seed}.png")
+    records.prepare(tmp_path / "photos", tmp_path / "records", size=40, validation_share=0.0, progress=False)
+    with pytest.raises(ValueError) as error:
+        train(tmp_path / "records", tmp_path / "run", epochs=1, **TINY)
+    assert str(tmp_path / "records") in str(error.value) and "validation" in str(error.value)
+
+
+def test_unknown_option_is_refused_with_the_known_ones(bundled_records, tmp_path):
+    with pytest.raises(TrainingError) as error:
+        train(bundled_records, tmp_path, epochs=1, momentum=0.9, **TINY)
+    assert_one_sentence(error, "momentum", "learning_rate")
+
+
+@pytest.mark.parametrize("wrong, kind", [({"schedule": "linear"}, TrainingError), ({"crop": 30}, TrainingError),
+                                         ({"start_from": "nowhere.safetensors"}, WeightsError)])
+def test_refused_request_is_one_sentence_and_does_not_claim_the_folder(bundled_records, tmp_path, wrong, kind):
+    with pytest.raises(kind) as error:
+        train(bundled_records, tmp_path, epochs=1, **TINY | wrong)
+    assert_one_sentence(error, next(iter(wrong.values())))
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_folder_without_records_is_refused(tmp_path):
+    with pytest.raises(records.RecordsError):
+        train(tmp_path, tmp_path / "run", epochs=1, **TINY)
+
+
+def test_config_tells_what_was_asked_for(finished):
+    config = json.loads((finished[0] / "config.json").read_text())
+    assert {key: config[key] for key in ("crop", "batch", "extractor", "fusion")} == {
+        "crop": 32, "batch": 4, "extractor": "mobilenet_v2", "fusion": True}
+    assert set(training.DEFAULTS) <= config.keys()
+
+
+def test_precision_is_one_that_the_network_takes():
+    assert training.best_dtype() in ("float32", "mixed_bfloat16")
+    assert "TensorFlow" in training.machine()
