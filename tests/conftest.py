@@ -8,11 +8,11 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
+import pooch
 import pytest
 from helpers import make_photo
 
-ROOT = Path(__file__).parents[1]
-DATA = Path(os.environ.get("KOALA_DATA_DIR") or ROOT.parent / "shared" / "data").resolve()
+DATA = Path(os.environ.get("KOALA_DATA_DIR") or pooch.os_cache("koala")).resolve()
 
 hypothesis.settings.register_profile("koala", deadline=None, max_examples=25, derandomize=True, database=None)
 hypothesis.settings.load_profile("koala")
