@@ -60,7 +60,8 @@ def colorfulness(rgb):
     """Colourfulness of Hasler and Süsstrunk, "Measuring Colourfulness in Natural Images" (2003), equation 8.
 
     Opponent colours rg = R - G and yb = (R + G) / 2 - B; the root of the summed variances plus 0.3 of the
-    root of the summed squared means. 0 for grey, 15 "slightly", 45 "quite", 82 "highly colourful".
+    root of the summed squared means. Their scale: 15 "slightly", 33 "moderately", 45
+    "averagely", 59 "quite", 82 "highly colourful".
     """
     r, g, b = np.moveaxis(rgb.astype(np.float64), -1, 0)
     rg, yb = r - g, (r + g) / 2 - b

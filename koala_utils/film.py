@@ -30,10 +30,10 @@ def to_grey(rgb, response=PANCHROMATIC):
 
 
 def random_film(rgb, seed):
-    """Grey photographs of random films, lenses and archives: the augmentation of the training.
+    """Grey photographs of random films and archives: the augmentation of the training.
 
-    Of each photograph a random spectral response between panchromatic and orthochromatic, contrast,
-    fading (black that is no longer black, white that has yellowed), and grain that is strongest in the
+    Of each photograph a random spectral response up to 60 % of the way from panchromatic to
+    orthochromatic, contrast, fading (black lifted, white lowered), and grain that is strongest in the
     mid-tones. Half of the photographs are left as plain panchromatic film made them.
 
     Args:

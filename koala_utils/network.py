@@ -53,7 +53,7 @@ def build_network(embedding_size=1000, fusion=True, dtype="float32"):
 
     Args:
         embedding_size: length of the embedding, 1,000 for ImageNet logits.
-        fusion: False leaves the embedding out (the ablation of notebook 05); the network then
+        fusion: False leaves the embedding out (the ablation of notebook 04); the network then
             still takes it as an input, and ignores it.
         dtype: Keras dtype policy, "float32" or "mixed_bfloat16" (weights stay float32).
 

@@ -46,8 +46,8 @@ def prepare(source, folder, size=224, extractor="mobilenet_v2", validation_share
     """Writes the photographs of a source as TFRecord shards with their embeddings.
 
     Shard by shard, each complete or absent: a run that was killed is taken up by the same call. A
-    photograph's content decides whether it is for training or validation, so a copy under another name cannot
-    be in both, and the split is the same on every machine.
+    file's content decides whether it is for training or validation, so an identical file under another name cannot
+    be in both (a resized copy can), and the split is the same on every machine.
 
     Args:
         source: see :func:`koala_utils.photos.find_photos`; or a list of paths.
@@ -220,6 +220,21 @@ def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
         A `tf.data.Dataset` of ((lightness, embedding), chroma): float32 (batch, crop, crop, 1) in [-1, 1],
         (batch, 1000), (batch, crop, crop, 2) in [-1, 1]; `epochs` x (records // batch) batches.
     """
+    def to_example(rgb, embedding, draws):
+        grey = film.random_film(rgb, draws[0] + (1, 0))
+        return (lab.lightness(grey), blur_embedding(embedding, draws[0] + (2, 0))), lab.chroma(rgb)
+
+    squares = training_squares(folder, crop, batch, seed, first_epoch, epochs)
+    return squares.map(to_example, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
+
+
+def training_squares(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
+    """Random colour squares, shuffled, cropped and mirrored anew in every epoch, as :func:`training_batches`.
+
+    Returns:
+        A `tf.data.Dataset` of (rgb, embedding, draws): float32 (batch, crop, crop, 3) in [0, 1], (batch, 1000),
+        and int64 (batch, 2), the seed of everything random that is done with each square.
+    """
     shards = find_shards(folder, "train")
     photos = count_records(folder, "train") // batch * batch  # of an epoch: its last photographs fill no batch
 
@@ -232,16 +247,11 @@ def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
         record, draw = parse_record(serialized), tf.stack([tf.cast(seed, tf.int64), number])
         return random_square(record["photo"], crop, draw), record["embedding"], draw
 
-    def to_example(rgb, embedding, draws):
-        grey = film.random_film(rgb, draws[0] + (1, 0))
-        return (lab.lightness(grey), blur_embedding(embedding, draws[0] + (2, 0))), lab.chroma(rgb)
-
     numbers = range(first_epoch, first_epoch + epochs)
     serialized = functools.reduce(tf.data.Dataset.concatenate, map(epoch, numbers))
     counted = tf.data.Dataset.zip(serialized, tf.data.Dataset.counter(first_epoch * photos))
     squares = counted.map(to_square, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
-    batches = squares.map(to_example, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
-    return batches.apply(tf.data.experimental.assert_cardinality(epochs * photos // batch))
+    return squares.apply(tf.data.experimental.assert_cardinality(epochs * photos // batch))
 
 
 def blur_embedding(embedding, seed, most=0.6):
@@ -277,13 +287,21 @@ def random_square(jpeg, crop, seed):
 def validation_batches(folder, crop, batch=32):
     """Batches of central squares on panchromatic film, in a fixed order; shapes as :func:`training_batches`."""
 
-    def to_example(record):
+    def to_example(rgb, embedding):
+        return (lab.lightness(film.to_grey(rgb)), embedding), lab.chroma(rgb)
+
+    return validation_squares(folder, crop, batch).map(to_example, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def validation_squares(folder, crop, batch=32):
+    """The central colour squares of the validation photographs in a fixed order: batches of (rgb, embedding)."""
+
+    def to_square(record):
         rgb = tf.cast(tf.io.decode_jpeg(record["photo"], channels=3), tf.float32) / 255
         side = tf.reduce_min(tf.shape(rgb)[:2])
         rgb = tf.image.resize_with_crop_or_pad(rgb, side, side)  # only ever crops
-        rgb = tf.clip_by_value(tf.image.resize(rgb, (crop, crop), antialias=True), 0, 1)
-        return (lab.lightness(film.to_grey(rgb)), record["embedding"]), lab.chroma(rgb)
+        return tf.clip_by_value(tf.image.resize(rgb, (crop, crop), antialias=True), 0, 1), record["embedding"]
 
     records = tf.data.TFRecordDataset(find_shards(folder, "validation"))
-    batches = records.map(parse_record).map(to_example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch).prefetch(2)
+    batches = records.map(parse_record).map(to_square, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
     return batches.apply(tf.data.experimental.assert_cardinality(-(-count_records(folder, "validation") // batch)))

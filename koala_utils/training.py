@@ -88,8 +88,8 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
     network.compile(optimizer=optimizer, loss="mse")
     # A cosine ends at the last epoch: with another number of epochs it would be another schedule.
     ends = {"epochs": epochs} if options["schedule"] == "cosine" else {}
-    _claim(run, options | ends | {"extractor": prepared["extractor"], "start_from": str(start_from)})
-    first_epoch, history = _resume(network, run)
+    claim(run, options | ends | {"extractor": prepared["extractor"], "start_from": str(start_from)})
+    first_epoch, history = resume(network, run)
     if first_epoch >= epochs:  # nothing left to train; the checkpoint holds the weights before averaging
         optimizer.finalize_variable_values(network.trainable_variables)
     else:
@@ -156,7 +156,7 @@ def _processor():
 # ---------------------------------------------------------------- the run's folder
 
 
-def _claim(run, config):
+def claim(run, config):
     """Writes the run's config.json, or compares with the one that is there."""
     path = run / "config.json"
     if path.exists():
@@ -169,7 +169,7 @@ def _claim(run, config):
         temporary.write_text(json.dumps(config, indent=1), encoding="utf-8")
 
 
-def _resume(network, run):
+def resume(network, run):
     """Loads the newest checkpoint of a run: the number of epochs that are done, and their history."""
     checkpoints = sorted(run.glob("checkpoint-*.weights.h5"))
     if not checkpoints:
