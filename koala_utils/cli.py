@@ -67,6 +67,16 @@ def parser():
     sub.add_argument("--extractor", metavar="NAME", default=argparse.SUPPRESS,
                      help="the one that the records must have been prepared with (checked)")
 
+    sub = command("adapt", adapt, "teach the bundled classifier to see in grey photographs what it sees in colour ones")
+    sub.add_argument("records", help="folder of koala prepare")
+    sub.add_argument("-o", "--output", required=True, help="folder of the run")
+    sub.add_argument("--epochs", type=_positive, default=2)
+    sub.add_argument("--size", type=_positive, default=224, help="side of the squares in pixels")
+    sub.add_argument("--batch", type=_positive, default=32)
+    sub.add_argument("--learning-rate", type=float, default=1e-4)
+    sub.add_argument("--start-from", metavar="WEIGHTS", help="a .safetensors file of another run")
+    sub.add_argument("--seed", type=int, default=0)
+
     sub = command("evaluate", evaluate, "compare colorings with the truth")
     sub.add_argument("source", help="colour photographs: a folder, glob, or bundled, test")
     sub.add_argument("-o", "--output", help="folder for scores.csv and table.md")
@@ -89,7 +99,7 @@ def _model(sub):
 
 def _extractor(sub):
     sub.add_argument("--extractor", default="mobilenet_v2", metavar="NAME",
-                     help="mobilenet_v2 (bundled) or inception_resnet_v2 (downloaded on first use)")
+                     help="mobilenet_v2 or mobilenet_v2_grey (bundled), or inception_resnet_v2 (downloaded on first use)")
 
 
 def _positive(text):
@@ -136,6 +146,15 @@ def train(options):
     _, history = training.train(options.records, options.output, options.epochs, options.start_from, **chosen)
     print(f"{options.epochs} epochs done; squared ab error on validation photographs {history[-1]['val_ratio']:.3f} of"
           f" grey's; weights in {Path(options.output) / 'koala.safetensors'}")
+
+
+def adapt(options):
+    from koala_utils import adaptation
+
+    _, history = adaptation.adapt(options.records, options.output, options.epochs, options.size, options.batch,
+                                  options.learning_rate, options.seed, options.start_from)
+    print(f"{options.epochs} epochs done; agreement with the colour photographs' logits on validation photographs"
+          f" {1 - history[-1]['val_loss'] / 2:.3f}; weights in {options.output}")
 
 
 def evaluate(options):

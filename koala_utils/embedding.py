@@ -28,6 +28,8 @@ class Extractor:
 
 EXTRACTORS = {
     "mobilenet_v2": Extractor(keras.applications.MobileNetV2, 224, bundled=True),
+    # The same, adapted to grey, old and damaged photographs: see koala_utils.adaptation.
+    "mobilenet_v2_grey": Extractor(keras.applications.MobileNetV2, 224, bundled=True),
     "inception_resnet_v2": Extractor(keras.applications.InceptionResNetV2, 299, bundled=False),
 }
 

@@ -1,0 +1,54 @@
+"""The classifier learns to see in grey what it sees in colour."""
+
+import numpy as np
+import pytest
+
+from koala_utils import adaptation, embedding
+from koala_utils.backend import keras
+from koala_utils.training import TrainingError
+from koala_utils.weights import load_weights
+
+TINY = {"size": 96, "batch": 4, "verbose": 0}
+EPOCHS = 6  # of a single batch each
+
+
+@pytest.fixture(scope="module")
+def adapted(bundled_records, tmp_path_factory):
+    run = tmp_path_factory.mktemp("grey")
+    return run, *adaptation.adapt(bundled_records, run, epochs=EPOCHS, **TINY)
+
+
+def test_student_comes_nearer_to_the_teacher(adapted):
+    _, _, history = adapted
+    losses = [row["loss"] for row in history]
+    assert len(losses) == EPOCHS and all(row["val_loss"] > 0 for row in history)
+    assert sum(losses[-2:]) / 2 < sum(losses[:2]) / 2
+
+
+def test_student_keeps_the_statistics_of_the_teacher_and_learns_the_rest(adapted):
+    _, student, _ = adapted
+    teacher = embedding.load_extractor("mobilenet_v2")
+    changed = {variable.path.split("/")[-1] for variable, old in zip(student.variables, teacher.variables)
+               if not np.allclose(variable.numpy(), old.numpy(), atol=1e-7)}
+    assert "kernel" in changed
+    assert not changed & {"moving_mean", "moving_variance", "gamma", "beta"}
+
+
+def test_weights_fit_the_extractor_of_any_size(adapted):
+    run, student, _ = adapted
+    full = keras.applications.MobileNetV2(weights=None, classifier_activation=None)
+    load_weights(full, run / "mobilenet_v2_grey.safetensors")
+    assert np.allclose(full.get_weights()[0], student.get_weights()[0], atol=1e-2)
+
+
+def test_finished_run_is_found_and_another_request_is_refused(adapted, bundled_records):
+    run, _, history = adapted
+    _, again = adaptation.adapt(bundled_records, run, epochs=EPOCHS, **TINY)
+    assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in history])
+    with pytest.raises(TrainingError):
+        adaptation.adapt(bundled_records, run, epochs=EPOCHS, **TINY | {"size": 128})
+
+
+def test_standardized_tensors_equal_standardized_arrays():
+    logits = np.random.default_rng(0).normal(3, 2, (4, 1000)).astype(np.float32)
+    assert np.allclose(adaptation.standardized(logits), embedding.standardize(logits), atol=1e-4)
