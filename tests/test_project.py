@@ -138,6 +138,9 @@ def history(path):
 def test_recorded_history_agrees_with_itself(path):
     rows = history(path)
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    if path.stem.startswith("grey-"):  # an adaptation of the classifier, which predicts no colours to compare with grey
+        assert all(0 < row["val_loss"] < 2 for row in rows)
+        return
     grey = [row["val_loss"] / row["val_ratio"] for row in rows]  # of one run, grey's error is the same in every epoch
     assert max(grey) == pytest.approx(min(grey), rel=1e-4)
 
