@@ -9,7 +9,7 @@ from pathlib import Path
 
 from koala_utils import film, records
 from koala_utils.backend import keras, tf
-from koala_utils.embedding import EXTRACTORS, load_extractor
+from koala_utils.embedding import EXTRACTORS, load_extractor, standardized
 from koala_utils.training import Checkpoint, claim, resume
 from koala_utils.weights import load_weights, save_weights
 
@@ -66,9 +66,3 @@ def adapt(records_folder, run, epochs=2, size=224, batch=32, learning_rate=1e-4,
                     verbose=verbose, shuffle=False, callbacks=[Checkpoint(run, history)])
     save_weights(student, run / f"{TEACHER}_grey.safetensors", {"teacher": TEACHER, "epochs": epochs, "size": size})
     return student, history
-
-
-def standardized(logits):
-    """As :func:`koala_utils.embedding.standardize`, on tensors, so that gradients flow through it."""
-    centered = logits - keras.ops.mean(logits, axis=-1, keepdims=True)
-    return centered / (keras.ops.std(logits, axis=-1, keepdims=True) + 1e-6)

@@ -54,6 +54,7 @@ def parser():
     sub = command("train", train, "train the colorization network; run again to go on")
     sub.add_argument("records", help="folder of koala prepare")
     sub.add_argument("-o", "--output", required=True, help="folder of the run")
+    sub.add_argument("--model", choices=["koala", "koala-plus"], default="koala")
     sub.add_argument("--epochs", type=_positive, default=10)
     sub.add_argument("--crop", type=_positive, default=64, help="side of the training squares in pixels")
     sub.add_argument("--batch", type=_positive, default=32)
@@ -61,6 +62,8 @@ def parser():
     sub.add_argument("--learning-rate", type=float, default=1e-3)
     sub.add_argument("--schedule", choices=["constant", "cosine"], default="constant")
     sub.add_argument("--average", type=float, default=0.0, help="momentum of a running average of the weights")
+    sub.add_argument("--perceptual", type=float, default=0.0, metavar="WEIGHT", help="of a classifier's view of the colours in the loss")
+    sub.add_argument("--freeze", action="store_true", help="train koala-plus's decoder alone")
     sub.add_argument("--no-fusion", dest="fusion", action="store_false", help="leave the embedding out")
     sub.add_argument("--start-from", metavar="WEIGHTS", help="a .safetensors file of another run")
     sub.add_argument("--seed", type=int, default=0)
@@ -81,25 +84,35 @@ def parser():
     sub.add_argument("source", help="colour photographs: a folder, glob, or bundled, test")
     sub.add_argument("-o", "--output", help="folder for scores.csv and table.md")
     sub.add_argument("--sheets", metavar="DIR", help="folder for contact sheets of grey, outputs and truth")
-    _model(sub)
+    sub.add_argument("--model", nargs="+", default=["koala", "koala-plus"], help="released models, or .safetensors files of koala train")
+    sub.add_argument("--vividness", type=_share, nargs="+", default=[0.0, 0.5, 1.0], help="of koala-plus, 0 to 1; a row each")
     _extractor(sub)
 
     sub = command("colorize", colorize, "colour photographs at their full resolution")
     sub.add_argument("source", nargs="+", help="photographs, folders, globs, or bundled-historical, historical")
     sub.add_argument("-o", "--output", default="colored", help="folder of the coloured PNGs")
+    sub.add_argument("--model", default="koala-plus", help="a released model, koala or koala-plus, or a .safetensors file of koala train")
+    sub.add_argument("--vividness", type=_share, default=argparse.SUPPRESS, metavar="0…1",
+                     help="of koala-plus: 0 is cautious, 1 vivid (default: 0.5)")
     sub.add_argument("--strength", type=float, default=1.0, help="factor on the predicted chroma")
-    _model(sub)
     _extractor(sub)
     return top
 
 
-def _model(sub):
-    sub.add_argument("--model", default="koala", help="a released model, or a .safetensors file of koala train")
-
-
 def _extractor(sub):
-    sub.add_argument("--extractor", default="mobilenet_v2", metavar="NAME",
-                     help="mobilenet_v2 or mobilenet_v2_grey (bundled), or inception_resnet_v2 (downloaded on first use)")
+    sub.add_argument("--extractor", default="mobilenet_v2_grey", metavar="NAME",
+                     help="mobilenet_v2_grey or mobilenet_v2 (bundled), inception_resnet_v2 (downloaded on first use), or"
+                          " several joined by +")
+
+
+def _share(text):
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return share
 
 
 def _positive(text):
@@ -145,7 +158,7 @@ def train(options):
     print(f"training on {training.machine()}, in {training.best_dtype()}")
     _, history = training.train(options.records, options.output, options.epochs, options.start_from, **chosen)
     print(f"{options.epochs} epochs done; squared ab error on validation photographs {history[-1]['val_ratio']:.3f} of"
-          f" grey's; weights in {Path(options.output) / 'koala.safetensors'}")
+          f" grey's; weights in {Path(options.output) / options.model}.safetensors")
 
 
 def adapt(options):
@@ -158,25 +171,48 @@ def adapt(options):
 
 
 def evaluate(options):
-    from functools import partial
-
-    from koala_utils import colorizer, evaluation, figures, photos
+    from koala_utils import evaluation, photos
 
     paths = photos.find_photos(options.source)
-    model = partial(colorizer.colorize, model=options.model, extractor=options.extractor)
+    if all(photos.is_nearly_grey(photos.read_photo(path)) for path in paths):
+        if not options.sheets:
+            raise photos.PhotoError(f"{options.source}: all grey, so there is no truth to compare with; see the colours with --sheets DIR.")
+        return _sheets_of_grey(paths, options)
     methods = {"grey": evaluation.grey_baseline,
                "mean color": evaluation.mean_color_baseline(map(photos.read_photo, paths)),
-               Path(options.model).stem: model}
+               **evaluation.model_methods(options.model, options.extractor, options.vividness)}
     rows = []
-    scores = evaluation.evaluate(paths, methods, on_photo=lambda _, truth, outputs: rows.append(
-        [outputs["grey"], outputs[Path(options.model).stem], truth]) if options.sheets else None)
+
+    def keep(path, truth, outputs):
+        if options.sheets:
+            rows.append([outputs[name] for name in outputs if name != "mean color"] + [truth])
+
+    scores = evaluation.evaluate(paths, methods, on_photo=keep)
     table = evaluation.format_table(evaluation.summarize(scores))
+    table += f"\n\n{evaluation.truth_line(scores)}".rstrip()
     print(f"{len(paths)} photographs of {options.source}; 95 % bootstrap intervals over photographs\n\n{table}")
     if options.output:
         evaluation.write_scores(scores, Path(options.output) / "scores.csv")
         (Path(options.output) / "table.md").write_text(table + "\n", encoding="utf-8")
-    for i in range(0, len(rows), 10):
-        figures.contact_sheet(rows[i:i + 10], Path(options.sheets) / f"sheet-{i // 10:02d}.jpg")
+    _write_sheets(rows, options.sheets)
+
+
+def _sheets_of_grey(paths, options):
+    """Historical photographs: nothing to measure, everything to see."""
+    from koala_utils import evaluation, photos
+
+    methods = {"grey": evaluation.grey_baseline,
+               **evaluation.model_methods(options.model, options.extractor, options.vividness)}
+    _write_sheets([[method(photos.read_photo(path)) for method in methods.values()] for path in paths], options.sheets)
+    print(f"{len(paths)} photographs of {options.source}, all grey: no truth to compare with; contact sheets in"
+          f" {options.sheets}, columns: {', '.join(methods)}")
+
+
+def _write_sheets(rows, folder, a_sheet=8):
+    from koala_utils import figures
+
+    for i in range(0, len(rows), a_sheet):
+        figures.contact_sheet(rows[i:i + a_sheet], Path(folder) / f"sheet-{i // a_sheet:02d}.jpg")
 
 
 def colorize(options):
@@ -203,7 +239,7 @@ def colorize(options):
     for path, target in zip(paths, _targets(paths, output)):
         try:
             photo, metadata = photos.read_photo_and_metadata(path)
-            result = color(photo, options.model, options.extractor, options.strength)
+            result = color(photo, options.model, options.extractor, getattr(options, "vividness", None), options.strength)
             photos.save_photo(result, target, metadata)
         except photos.PhotoError as error:
             problems.append(error)

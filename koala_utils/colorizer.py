@@ -5,6 +5,7 @@ photograph's own edges. The lightness is the photograph's own, untouched, at ful
 """
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,19 @@ from scipy.ndimage import uniform_filter
 
 from koala_utils import film, lab
 from koala_utils.backend import tf
-from koala_utils.embedding import EXTRACTORS, embed, find_extractor
-from koala_utils.network import build_network, predict_chroma
+from koala_utils.embedding import DEFAULT, EXTRACTORS, embed, find_extractor
+from koala_utils.network import BUILDERS, chroma_of
+from koala_utils.network import predict as predict_output
 from koala_utils.photos import PhotoError
 from koala_utils.weights import RELEASED, WeightsError, load_weights, read_metadata
 
-SIZE = 128  # pixels, side of a square of the area at which chroma is predicted; chosen on validation photographs
+# Pixels, side of a square of the area at which chroma is predicted; chosen on validation photographs.
+SIZES = {"koala": 128, "koala-plus": 240}
+VIVIDNESS = 0.5  # koala-plus's, where none is asked for
 STRIP_PIXELS = 4_000_000  # recombined at a time, which bounds the memory for large photographs
 
 
-def load_network(model="koala"):
+def load_network(model="koala-plus"):
     """A trained network: a released model by name, or a safetensors file of `koala train`.
 
     Raises:
@@ -38,36 +42,88 @@ def load_network(model="koala"):
 @functools.lru_cache(4)
 def _load_network(path, changed):
     """Kept in memory until the file changes."""
-    network = build_network(fusion=read_metadata(path).get("fusion") != "False")
+    metadata = read_metadata(path)
+    kind = metadata.get("model", "koala")
+    if kind not in BUILDERS:
+        raise WeightsError(f"{path}: weights of {kind!r}, which this version does not know; get a newer koala_utils.")
+    network = BUILDERS[kind](fusion=metadata.get("fusion") != "False")
     load_weights(network, path)
     return network
 
 
-def colorize(photo, model="koala", extractor="mobilenet_v2", strength=1.0, size=SIZE):
+@dataclass(frozen=True)
+class Prediction:
+    """What a network made of a photograph, before it is turned into colour: the slow half of :func:`colorize`."""
+
+    photo: np.ndarray  # uint8 (H, W, 3) or (H, W), as it was read
+    picture: tuple  # (top, bottom, left, right) of what is not a film's edge
+    lightness: np.ndarray  # (h, w, 1), of the small copy of the picture
+    network: str  # "koala" or "koala-plus"
+    output: np.ndarray  # of the network, (1, ...)
+
+
+def colorize(photo, model="koala-plus", extractor=DEFAULT, vividness=None, strength=1.0, size=None):
     """Colours a photograph; what colour it has is ignored.
 
     Args:
         photo: uint8 array (H, W, 3) or (H, W), of any size.
         model: a released model, or a safetensors file of `koala train`.
-        extractor: the classifier behind the embedding; any of `koala_utils.embedding.EXTRACTORS`.
-        strength: the predicted chroma is multiplied with this; 0 is grey, above 1 more vivid.
-        size: chroma is predicted on a copy of about size x size pixels.
+        extractor: the classifier behind the embedding; any of `koala_utils.embedding.EXTRACTORS`, or several with "+".
+        vividness: 0, cautious, to 1, vivid; None is `VIVIDNESS`. Only for koala-plus: koala has a single answer.
+        strength: the predicted chroma is multiplied with this; 0 is grey.
+        size: chroma is predicted on a copy of about size x size pixels; None is the model's own of `SIZES`.
 
     Returns:
-        uint8 array (H, W, 3), RGB, with the photograph's own lightness.
+        uint8 array (H, W, 3), RGB, with the photograph's own lightness. The edge of a film stays grey.
 
     Raises:
         PhotoError: not a uint8 photograph.
-        ExtractorError, WeightsError: no such extractor or model.
+        ExtractorError, WeightsError: no such extractor or model, or vividness asked of koala.
+    """
+    return render(predict(photo, model, extractor, size), vividness, strength)
+
+
+def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=None):
+    """The slow half of :func:`colorize`, with its arguments: a `Prediction`, from which :func:`render` makes colour.
+
+    Args:
+        embedding: float (1000,), standardized, in place of the photograph's own.
     """
     photo = np.asarray(photo)
     if photo.dtype != np.uint8 or photo.ndim not in (2, 3) or (photo.ndim == 3 and photo.shape[-1] != 3) or not photo.size:
         raise PhotoError(f"a photograph is uint8 (H, W, 3) or (H, W), not {photo.dtype} {photo.shape}.")
-    small = shrink(photo, size)
-    embedding = embed([grey_float(shrink(photo, 2 * find_extractor(extractor).size))], extractor)
-    lightness = lab.lightness(grey_float(small)).numpy()
-    chroma = predict_chroma(load_network(model), lightness[None], embedding)[0]
-    return recombine(photo, lightness, chroma * strength)
+    network = load_network(model)
+    top, bottom, left, right = picture = _picture_of(photo)
+    inner = photo[top:bottom, left:right]
+    lightness = lab.lightness(film.grey_of(shrink(inner, size or SIZES[network.name]))).numpy()
+    if embedding is None:
+        largest = 2 * max(find_extractor(name).size for name in extractor.split("+"))
+        embedding = embed([film.grey_of(shrink(inner, largest))], extractor)[0]
+    output = predict_output(network, lightness[None], np.asarray(embedding)[None])
+    return Prediction(photo, picture, lightness, network.name, np.asarray(output))
+
+
+def render(prediction, vividness=None, strength=1.0):
+    """The fast half of :func:`colorize`: the same arguments and result."""
+    if vividness is not None and prediction.network != "koala-plus":
+        raise WeightsError(f"{prediction.network} has a single answer, so vividness does nothing; use strength (--strength), or koala-plus.")
+    height, width = prediction.lightness.shape[:2]
+    chroma = chroma_of(prediction.output, VIVIDNESS if vividness is None else vividness).numpy()[0, :height, :width]
+    top, bottom, left, right = prediction.picture
+    inner = recombine(prediction.photo[top:bottom, left:right], prediction.lightness, chroma * strength)
+    if inner.shape[:2] == prediction.photo.shape[:2]:
+        return inner
+    result = np.repeat(np.round(film.grey_of(prediction.photo) * 255).astype(np.uint8), 3, axis=-1)
+    result[top:bottom, left:right] = inner
+    return result
+
+
+def _picture_of(photo):
+    """:func:`koala_utils.film.find_picture` in the pixels of the photograph, found on a small copy."""
+    small = shrink(photo, 512)
+    down, across = photo.shape[0] / small.shape[0], photo.shape[1] / small.shape[1]
+    top, bottom, left, right = film.find_picture(film.grey_of(small))
+    return round(top * down), round(bottom * down), round(left * across), round(right * across)
 
 
 def shrink(photo, size):
@@ -78,13 +134,6 @@ def shrink(photo, size):
         return photo
     shape = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(Image.fromarray(photo).resize(shape, Image.LANCZOS, reducing_gap=3))
-
-
-def grey_float(photo):
-    """The panchromatic grey of a uint8 photograph, (H, W, 3) or (H, W) -> float32 (H, W, 1) in [0, 1]."""
-    if photo.ndim == 2:
-        return (photo[..., None] / np.float32(255)).astype(np.float32)
-    return film.to_grey(photo.astype(np.float32) / 255).numpy()
 
 
 def recombine(photo, lightness, chroma, edge_aware=True):
@@ -104,7 +153,7 @@ def recombine(photo, lightness, chroma, edge_aware=True):
     result = np.empty((height, width, 3), np.uint8)
     rows = max(1, STRIP_PIXELS // width)
     for top in range(0, height, rows):
-        strip = lab.lightness(grey_float(photo[top:top + rows])).numpy()
+        strip = lab.lightness(film.grey_of(photo[top:top + rows])).numpy()
         where = top, len(strip), height, width
         detail = strip - _enlarge_strip(lightness, *where)
         full = _enlarge_strip(chroma, *where) + _enlarge_strip(slope, *where) * detail

@@ -15,6 +15,7 @@ from koala_utils.backend import keras, tf
 from koala_utils.weights import RELEASED, load_weights
 
 EMBEDDING_SIZE = 1000
+DEFAULT = "mobilenet_v2_grey"  # the extractor that the released models were trained with
 
 
 @dataclass(frozen=True)
@@ -108,18 +109,24 @@ def standardize(logits):
     return (logits - logits.mean(-1, keepdims=True)) / (logits.std(-1, keepdims=True) + 1e-6)
 
 
-def embed(greys, name="mobilenet_v2", pretrained=True):
+def standardized(logits):
+    """As :func:`standardize`, on tensors, so that gradients flow through it."""
+    centered = logits - keras.ops.mean(logits, axis=-1, keepdims=True)
+    return centered / (keras.ops.std(logits, axis=-1, keepdims=True) + 1e-6)
+
+
+def embed(greys, name=DEFAULT, pretrained=True):
     """The embeddings of grey photographs.
 
     Args:
         greys: a sequence of float (H, W, 1) arrays in [0, 1], of any sizes.
-        name: the extractor.
+        name: the extractor; or several, joined by "+", whose standardized logits are added and standardized again.
 
     Returns:
         float32 (N, 1000), standardized.
     """
-    batch = tf.stack([extractor_input(grey, name) for grey in greys])
-    return standardize(logits_of(batch, name, pretrained))
+    return standardize(sum(standardize(logits_of(tf.stack([extractor_input(grey, part) for grey in greys]), part, pretrained))
+                           for part in name.split("+")))
 
 
 def logits_of(batch, name="mobilenet_v2", pretrained=True):

@@ -5,6 +5,7 @@ every table holds the grey photograph and the best single colour beside the mode
 """
 
 import csv
+import functools
 import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from koala_utils import lab
+from koala_utils import film, lab
 from koala_utils.backend import tf
-from koala_utils.colorizer import colorize, grey_float
-from koala_utils.embedding import EXTRACTORS, class_names, logits_of
+from koala_utils.colorizer import colorize, load_network
+from koala_utils.embedding import DEFAULT, EXTRACTORS, class_names, logits_of
 from koala_utils.photos import read_photo, registry, replacing
 
 
@@ -32,6 +33,7 @@ class Score:
     colorfulness: float
     true_colorfulness: float
     top1: int | None  # whether the classifier names the photograph rightly; None where no label is known
+    true_top1: int | None = None  # the same of the true colour photograph
 
 
 # ---------------------------------------------------------------- figures of one photograph
@@ -84,7 +86,7 @@ def _lab(rgb):
 
 def grey_baseline(photo):
     """The photograph's own grey, uint8 (H, W, 3): the zero of every figure of colour."""
-    return np.repeat(np.round(grey_float(photo) * 255).astype(np.uint8), 3, axis=-1)
+    return np.repeat(np.round(film.grey_of(photo) * 255).astype(np.uint8), 3, axis=-1)
 
 
 def mean_color_baseline(photos):
@@ -96,11 +98,22 @@ def mean_color_baseline(photos):
     mean = np.mean([lab.chroma(photo.astype(np.float32) / 255).numpy().mean((0, 1)) for photo in photos], axis=0)
 
     def method(photo):
-        lightness = lab.lightness(grey_float(photo))
+        lightness = lab.lightness(film.grey_of(photo))
         rgb = lab.to_rgb(lightness, np.broadcast_to(mean.astype(np.float32), (*photo.shape[:2], 2)))
         return np.round(rgb.numpy() * 255).astype(np.uint8)
 
     return method
+
+
+def model_methods(models=("koala", "koala-plus"), extractor=DEFAULT, vividness=(0.0, 0.5, 1.0)):
+    """Methods of :func:`evaluate`: each model, and koala-plus once for each vividness, as "koala-plus 0.5"."""
+    methods = {}
+    for model in models:
+        settings = vividness if load_network(model).name == "koala-plus" else [None]
+        for setting in settings:
+            name = Path(model).stem + ("" if setting is None else f" {setting:g}")
+            methods[name] = functools.partial(colorize, model=model, extractor=extractor, vividness=setting)
+    return methods
 
 
 # ---------------------------------------------------------------- many photographs
@@ -121,7 +134,7 @@ def evaluate(paths, methods: dict[str, Callable] | None = None, progress=True, o
     Args:
         paths: colour photographs.
         methods: from name to a function of a uint8 photograph to a uint8 photograph; by default grey,
-            mean color and the released model. A method never sees the truth's chroma if it takes its grey.
+            mean color and the released models. A method never sees the truth's chroma if it takes its grey.
         on_photo: called with the path, the truth and a dict of all outputs, to keep sheets or files.
 
     Returns:
@@ -129,16 +142,17 @@ def evaluate(paths, methods: dict[str, Callable] | None = None, progress=True, o
     """
     paths = [Path(p) for p in paths]
     if methods is None:
-        methods = {"grey": grey_baseline, "mean color": mean_color_baseline(map(read_photo, paths)), "koala": colorize}
+        methods = {"grey": grey_baseline, "mean color": mean_color_baseline(map(read_photo, paths)), **model_methods()}
     scores = []
     for path in tqdm(paths, unit="photo", disable=not progress, desc="evaluating"):
         truth, label = read_photo(path), label_of(path)
         outputs = {name: method(truth) for name, method in methods.items()}
         grey = ab_error(grey_baseline(truth), truth)
+        true_top1 = None if label is None else int(top1_class(truth) == label)
         for name, output in outputs.items():
             scores.append(Score(path.name, name, ab_error(output, truth), grey, psnr(output, truth),
                                 colorfulness(output), colorfulness(truth),
-                                None if label is None else int(top1_class(output) == label)))
+                                None if label is None else int(top1_class(output) == label), true_top1))
         if on_photo:
             on_photo(path, truth, outputs)
     return scores
@@ -185,6 +199,12 @@ def format_table(table):
     return "\n".join(lines)
 
 
+def truth_line(scores):
+    """How often the classifier names the true colour photographs rightly, as a sentence; "" without labels."""
+    named = {score.photo: score.true_top1 for score in scores if score.true_top1 is not None}
+    return f"The classifier names {np.mean(list(named.values())):.1%} of the true colour photographs rightly." if named else ""
+
+
 def write_scores(scores, path):
     """Writes scores as CSV, one line a photograph and method."""
     text = io.StringIO()
@@ -199,5 +219,6 @@ def write_scores(scores, path):
 def read_scores(path):
     """The scores that :func:`write_scores` wrote."""
     with open(path, newline="", encoding="utf-8") as lines:
-        return [Score(row["photo"], row["method"], *(float(row[key]) for key in list(row)[2:-1]),
-                      int(row["top1"]) if row["top1"] else None) for row in csv.DictReader(lines)]
+        return [Score(row["photo"], row["method"], *(float(row[key]) for key in list(row)[2:-2]),
+                      *(int(row[key]) if row[key] else None for key in ("top1", "true_top1")))
+                for row in csv.DictReader(lines)]

@@ -8,6 +8,7 @@ import numpy as np
 from IPython.display import display
 from PIL import Image
 
+from koala_utils import lab
 from koala_utils.photos import replacing
 
 
@@ -105,6 +106,25 @@ def matrix(values, rows, columns, alt, x_label="", y_label="", path=None):
     ax.set(xlabel=x_label, ylabel=y_label)
     for (y, x), value in np.ndenumerate(values):
         ax.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color="white" if value > 0.6 else "black")
+    show(figure, alt, path)
+
+
+def gamut(bins, values, alt, path=None):
+    """Bins of the ab plane: first in the colours they stand for, then by each of several values.
+
+    Args:
+        bins: chroma of the centers in [-1, 1], (n, 2).
+        values: a dict from title to n numbers.
+    """
+    a, b = np.asarray(bins).T * lab.CHROMA_SCALE
+    colors = lab.to_rgb(np.full((len(bins), 1), 0.3, np.float32), np.asarray(bins, np.float32)).numpy()
+    figure, axes = plt.subplots(1, 1 + len(values), figsize=(3.3 * (1 + len(values)), 3.2), sharey=True)
+    axes[0].scatter(a, b, c=colors, marker="s", s=45)
+    axes[0].set(title="colour at L* 65", xlabel="a*", ylabel="b*", aspect="equal")
+    for ax, (title, numbers) in zip(axes[1:], values.items()):
+        drawn = ax.scatter(a, b, c=numbers, marker="s", s=45, cmap="viridis")
+        ax.set(title=title, xlabel="a*", aspect="equal")
+        figure.colorbar(drawn, ax=ax, shrink=0.8)
     show(figure, alt, path)
 
 

@@ -1,25 +1,33 @@
-"""(lightness, embedding) -> chroma: the network of Deep Koalarization, and nothing else.
+"""(lightness, embedding) -> chroma: the network of Deep Koalarization, and the one that goes beyond it.
 
-Encoder, fusion and decoder follow Section 3.2 and Table 1 of Baldassarre, Gonzalez Morín and
+`koala`: encoder, fusion and decoder follow Section 3.2 and Table 1 of Baldassarre, Gonzalez Morín and
 Rodés-Guirao, "Deep Koalarization: Image Colorization using CNNs and Inception-ResNet-v2",
-arXiv 1712.03400 (2017). Only Keras layers are used, so any Keras backend runs it.
+arXiv 1712.03400 (2017). `koala-plus` keeps the fusion, and has a pretrained classifier's own feature maps for an
+encoder, a decoder that takes them in at every scale (U-Net: Ronneberger, Fischer and Brox, arXiv 1505.04597,
+2015), and a choice among bins of chroma for an answer. Only Keras layers are used, so any Keras backend runs both.
 """
 
 import numpy as np
 
+from koala_utils import quantization
 from koala_utils.backend import keras
 
 layers = keras.layers
-
-STRIDE = 8  # the encoder halves height and width three times
 
 ENCODER = [(64, 2), (128, 1), (128, 2), (256, 1), (256, 2), (512, 1), (512, 1), (256, 1)]  # filters, stride
 DECODER = [128, "up", 64, 64, "up", 32]  # then 2 filters with tanh, and the last up-sampling
 FUSION_FILTERS = 256
 
+# koala-plus: MobileNetV2's feature maps at 1/32, 1/16, 1/8 and 1/4 of the photograph's sides, the first of them fused with the
+# embedding; the others stacked on the decoder when it has come to their size, before a convolution to so many filters.
+PLUS_BOTTOM = "out_relu"
+PLUS_SKIPS = [("block_13_expand_relu", 256), ("block_6_expand_relu", 128), ("block_3_expand_relu", 96)]
+
 
 def _conv(x, filters, stride=1, activation="relu", kernel=3, **options):
-    return layers.Conv2D(filters, kernel, stride, padding="same", activation=activation, **options)(x)
+    # Keras's default, Glorot's, halves the variance of a signal in every ReLU layer; He's keeps it.
+    return layers.Conv2D(filters, kernel, stride, padding="same", activation=activation,
+                         kernel_initializer="he_normal", **options)(x)
 
 
 def fuse_by_stacking(features, embedding, dtype=None):
@@ -84,19 +92,96 @@ def build_network(embedding_size=1000, fusion=True, dtype="float32"):
     return keras.Model([lightness, embedding], chroma, name="koala")
 
 
-def predict_chroma(network, lightness, embedding):
-    """Chroma for photographs of any one size: reflects them to a multiple of 8 and crops back.
+def build_plus(embedding_size=1000, fusion=True, skips=True, dtype="float32"):
+    """`koala-plus`, for photographs of any size that is a multiple of 32.
 
     Args:
-        network: a model from :func:`build_network`.
+        embedding_size, fusion: as :func:`build_network`.
+        skips: False leaves the finer feature maps out of the decoder (an ablation).
+        dtype: of the decoder. The encoder stays in float32: its depthwise convolutions are slower in bfloat16.
+
+    Returns:
+        A `keras.Model` from `[lightness, embedding]`, as :func:`build_network`'s, to the logits of the bins of
+        chroma, float32 (N, H / 4, W / 4, 261): see :mod:`koala_utils.quantization`. The encoder's weights are random;
+        batch normalization uses its stored statistics, in training too.
+    """
+    lightness = keras.Input((None, None, 1), name="lightness")
+    embedding = keras.Input((embedding_size,), name="embedding")
+    encoder = keras.applications.MobileNetV2(input_tensor=layers.Concatenate(name="rgb")([lightness] * 3),
+                                             include_top=False, weights=None)
+    for layer in encoder.layers:
+        layer.trainable = not isinstance(layer, layers.BatchNormalization)
+
+    x = encoder.get_layer(PLUS_BOTTOM).output
+    if fusion:
+        x = fuse_by_broadcasting(x, embedding, dtype)
+    else:
+        x = _conv(x, FUSION_FILTERS, kernel=1, name="fusion_features", dtype=dtype)
+    for i, (skip, filters) in enumerate(PLUS_SKIPS, 1):
+        x = layers.UpSampling2D(2, interpolation="nearest", name=f"decoder_{i}_up", dtype=dtype)(x)
+        if skips:
+            x = layers.Concatenate(name=f"decoder_{i}_skip", dtype=dtype)([x, encoder.get_layer(skip).output])
+        x = _conv(x, filters, name=f"decoder_{i}", dtype=dtype)
+    x = _conv(x, PLUS_SKIPS[-1][1], name="decoder_4", dtype=dtype)
+    x = _conv(x, len(quantization.bins()[0]), activation=None, kernel=1, name="bins", dtype=dtype)
+    logits = layers.Activation("linear", name="logits", dtype="float32")(x)
+    return keras.Model([lightness, embedding], logits, name="koala-plus")
+
+
+def load_encoder(network, classifier):
+    """Gives a :func:`build_plus` network the weights of a MobileNetV2, in its encoder, to begin the training with."""
+    names = {layer.name for layer in network.layers}
+    for layer in classifier.layers:
+        if layer.weights and layer.name in names:
+            network.get_layer(layer.name).set_weights(layer.get_weights())
+
+
+def freeze_encoder(network):
+    """Keeps the encoder of a :func:`build_plus` network, all that comes before the fusion, from being trained."""
+    for layer in network.layers[:network.layers.index(network.get_layer(PLUS_BOTTOM))]:
+        layer.trainable = False
+
+
+BUILDERS = {"koala": build_network, "koala-plus": build_plus}
+STRIDES = {"koala": 8, "koala-plus": 32}  # what the sides of the networks' inputs must be multiples of
+
+
+def chroma_of(output, vividness=0.0):
+    """Chroma from what either network puts out: koala's is chroma; koala-plus's is decoded and enlarged bilinearly.
+
+    Args:
+        output: (N, H, W, 2), or (N, H / 4, W / 4, 261).
+        vividness: see :func:`koala_utils.quantization.decode`; koala has only the one answer.
+
+    Returns:
+        A float32 tensor (N, H, W, 2) in [-1, 1].
+    """
+    if output.shape[-1] == 2:
+        return keras.ops.cast(output, "float32")
+    chroma = quantization.decode(output, vividness)
+    return keras.ops.image.resize(chroma, (4 * output.shape[1], 4 * output.shape[2]), interpolation="bilinear")
+
+
+def predict(network, lightness, embedding):
+    """The network's output for photographs of any one size, which are reflected to a multiple of its stride.
+
+    Args:
+        network: a model from `BUILDERS`.
         lightness: (N, H, W, 1) in [-1, 1].
         embedding: (N, embedding_size), standardized.
+    """
+    height, width = lightness.shape[1:3]
+    stride = STRIDES[network.name]
+    pad = [(0, 0), (0, -height % stride), (0, -width % stride), (0, 0)]
+    padded = np.pad(np.asarray(lightness, np.float32), pad, mode="reflect")
+    return network([padded, np.asarray(embedding, np.float32)], training=False)
+
+
+def predict_chroma(network, lightness, embedding, vividness=0.0):
+    """Chroma for photographs of any one size: :func:`predict`, :func:`chroma_of`, and cropped back.
 
     Returns:
         float32 array (N, H, W, 2) in [-1, 1].
     """
-    height, width = lightness.shape[1:3]
-    pad = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0)]
-    padded = np.pad(np.asarray(lightness, np.float32), pad, mode="reflect")
-    chroma = network([padded, np.asarray(embedding, np.float32)], training=False)
-    return keras.ops.convert_to_numpy(chroma)[:, :height, :width]
+    chroma = chroma_of(predict(network, lightness, embedding), vividness)
+    return keras.ops.convert_to_numpy(chroma)[:, :lightness.shape[1], :lightness.shape[2]]

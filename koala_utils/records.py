@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from koala_utils import film, lab
 from koala_utils.backend import tf
-from koala_utils.embedding import EMBEDDING_SIZE, embed, load_extractor
+from koala_utils.embedding import DEFAULT, EMBEDDING_SIZE, embed, load_extractor
 from koala_utils.photos import PhotoError, find_photos, read_for_training, replacing, resize_short_side
 
 VERSION = 1  # of the record format, in every preparation's manifest
@@ -41,7 +41,7 @@ class RecordsError(ValueError):
 # ---------------------------------------------------------------- writing
 
 
-def prepare(source, folder, size=224, extractor="mobilenet_v2", validation_share=VALIDATION_SHARE, batch=32,
+def prepare(source, folder, size=224, extractor=DEFAULT, validation_share=VALIDATION_SHARE, batch=32,
             progress=True):
     """Writes the photographs of a source as TFRecord shards with their embeddings.
 
@@ -97,7 +97,8 @@ def _check_manifest(folder, manifest):
             raise RecordsError(f"{folder}: holds records of another preparation (other {', '.join(differs)});"
                                " choose another folder or delete this one.")
         return
-    load_extractor(manifest["extractor"])  # before anything is written: its weights may not be at hand
+    for name in manifest["extractor"].split("+"):
+        load_extractor(name)  # before anything is written: its weights may not be at hand
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
@@ -111,7 +112,7 @@ def _prepare_chunk(paths, number, folder, size, extractor, validation_share, bat
         try:
             content = path.read_bytes()
             rgb = resize_short_side(read_for_training(path), size)
-            return path, hashlib.sha256(content).digest(), encode_jpeg(rgb), grey_of(rgb)
+            return path, hashlib.sha256(content).digest(), encode_jpeg(rgb), film.grey_of(rgb)
         except (PhotoError, OSError) as error:
             return path, None, None, str(error)
 
@@ -146,11 +147,6 @@ def _prepare_chunk(paths, number, folder, size, extractor, validation_share, bat
 def split_of(digest, share=VALIDATION_SHARE):
     """"train" or "validation", decided by the SHA-256 digest of the photograph's file."""
     return "validation" if int.from_bytes(digest[:8], "big") / 2**64 < share else "train"
-
-
-def grey_of(rgb):
-    """The panchromatic grey of a uint8 photograph, float32 array (H, W, 1) in [0, 1]."""
-    return film.to_grey(rgb.astype(np.float32) / 255).numpy()
 
 
 def encode_jpeg(rgb):
@@ -254,28 +250,34 @@ def training_squares(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
     return squares.apply(tf.data.experimental.assert_cardinality(epochs * photos // batch))
 
 
-def blur_embedding(embedding, seed, most=0.6):
-    """Embeddings (N, 1000) with noise of a random strength, up to `most` of their spread, and about unit spread again.
+def blur_embedding(embedding, seed, most=0.8):
+    """Embeddings (N, 1000) as if another classifier had made them, which saw other things and was more or less sure.
 
-    Without it the network learns photographs by heart from their 1,000 exact numbers, and depends on the habits
-    of one extractor.
+    Each photograph's gets noise of a random strength up to `most` of its spread, loses up to three in ten of its
+    classes, and is made up to a quarter larger or smaller. Without it the network learns photographs by heart from their 1,000 exact
+    numbers, and depends on the habits of one extractor.
     """
-    seeds = tf.unstack(tf.random.split(seed, 2))
-    strength = tf.random.stateless_uniform((tf.shape(embedding)[0], 1), seeds[0], 0.0, most)
-    noise = tf.random.stateless_normal(tf.shape(embedding), seeds[1])
-    return (embedding + strength * noise) / tf.sqrt(1 + strength**2)
+    seeds = tf.unstack(tf.random.split(seed, 5))
+
+    def draw(i, low, high):
+        return tf.random.stateless_uniform((tf.shape(embedding)[0], 1), seeds[i], low, high)
+
+    strength, dropped, size = draw(0, 0.0, most), draw(1, 0.0, 0.3), draw(2, 0.8, 1.25)
+    noisy = embedding + strength * tf.random.stateless_normal(tf.shape(embedding), seeds[3])
+    kept = tf.random.stateless_uniform(tf.shape(embedding), seeds[4]) >= dropped
+    return tf.where(kept, noisy, 0.0) * size / tf.sqrt((1 + strength**2) * (1 - dropped))  # about unit spread again
 
 
 def random_square(jpeg, crop, seed):
     """A random square of a photograph, mirrored or not -> float32 (crop, crop, 3) in [0, 1].
 
-    The square's side is drawn between two thirds of the short side and all of it, so that things
+    The square's side is drawn between half of the short side and all of it, so that things
     are seen at many scales.
     """
     seeds = tf.unstack(tf.random.split(seed, 4))
     height, width = tf.unstack(tf.io.extract_jpeg_shape(jpeg)[:2])
     short = tf.minimum(height, width)
-    side = tf.cast(tf.cast(short, tf.float32) * tf.random.stateless_uniform([], seeds[0], 0.66, 1.0), tf.int32)
+    side = tf.cast(tf.cast(short, tf.float32) * tf.random.stateless_uniform([], seeds[0], 0.5, 1.0), tf.int32)
     top = tf.random.stateless_uniform([], seeds[1], 0, height - side + 1, tf.int32)
     left = tf.random.stateless_uniform([], seeds[2], 0, width - side + 1, tf.int32)
     square = tf.image.decode_and_crop_jpeg(jpeg, tf.stack([top, left, side, side]), channels=3)

@@ -1,14 +1,15 @@
 """network + records -> checkpoints, history, weights.
 
 The algorithm is `train`, read from top to bottom: data, network, Adam on the mean squared error of
-chroma (Section 3.3 of arXiv 1712.03400), and what happens after every epoch. A run is a folder:
+chroma (Section 3.3 of arXiv 1712.03400; koala-plus: on the cross-entropy of its bins), and what happens after
+every epoch. A run is a folder:
 
     config.json                   what was asked for; another request for the same folder is refused
     history.csv                   a line an epoch
     checkpoint-0007.weights.h5    weights and optimizer after 7 epochs: the run goes on from the newest
     samples/epoch-0007.jpg        validation photographs: grey, output, truth
     tensorboard/                  tensorboard --logdir RUN
-    koala.safetensors             the trained weights in half precision, when all epochs are done
+    koala.safetensors             (or koala-plus.) the trained weights in half precision, when all epochs are done
 """
 
 import csv
@@ -22,19 +23,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from koala_utils import lab, records
+from koala_utils import lab, quantization, records
 from koala_utils.backend import keras, tf
-from koala_utils.network import STRIDE, build_network
+from koala_utils.embedding import load_extractor
+from koala_utils.network import BUILDERS, STRIDES, chroma_of, freeze_encoder, load_encoder
+from koala_utils.perception import perceptual_distance
 from koala_utils.photos import replacing
 from koala_utils.weights import load_weights, save_weights
 
+ENCODER = "mobilenet_v2_grey"  # the classifier whose feature maps koala-plus begins with
+
 DEFAULTS = {
+    "model": "koala",  # or "koala-plus"
     "crop": 64,  # pixels; start small, finish larger: the network is fully convolutional
     "batch": 32,
     "passes": 1,  # over the photographs in an epoch; more where they are few, for every epoch ends in a checkpoint
     "learning_rate": 1e-3,  # the paper's
     "schedule": "constant",  # the paper's; or "cosine", down to a hundredth with a short warm-up
     "average": 0.0,  # momentum of an exponential average of the weights; 0 turns it off
+    "perceptual": 0.0,  # weight of koala_utils.perception's distance, at vividness 0.5, in the loss
+    "freeze": False,  # True: koala-plus's encoder stays as its classifier left it, and only the decoder learns
     "fusion": True,  # False: the ablation without the embedding
     "seed": 0,
 }
@@ -58,8 +66,8 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
         **options: see `DEFAULTS`.
 
     Returns:
-        The trained network, and the history as a list of dicts, one an epoch: loss, val_loss and
-        val_ratio, the validation's squared ab error as a share of plain grey's.
+        The trained network, and the history as a list of dicts, one an epoch: loss and val_loss, ab_error and
+        val_ab_error, and val_ratio, the validation's squared ab error as a share of plain grey's.
 
     Raises:
         TrainingError: the run was begun with other options, or the photographs do not fill a batch.
@@ -69,8 +77,11 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
     if unknown:
         raise TrainingError(f"no such training option: {', '.join(unknown)}; there are {', '.join(DEFAULTS)}.")
     options = DEFAULTS | options
-    if options["crop"] % STRIDE:
-        raise TrainingError(f"a crop of {options['crop']} px is not a multiple of {STRIDE}, which the network needs.")
+    if options["model"] not in BUILDERS:
+        raise TrainingError(f"no model is called {options['model']!r}; there are {', '.join(BUILDERS)}.")
+    stride = STRIDES[options["model"]]
+    if options["crop"] % stride:
+        raise TrainingError(f"a crop of {options['crop']} px is not a multiple of {stride}, which the network needs.")
     run = Path(run)
     prepared = records.manifest_of(records_folder)
     passes = options["passes"]
@@ -81,11 +92,15 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
     validation = records.validation_batches(records_folder, options["crop"], options["batch"])
     keras.utils.set_random_seed(options["seed"])
 
-    network = build_network(fusion=options["fusion"], dtype=dtype or best_dtype())
+    network = BUILDERS[options["model"]](fusion=options["fusion"], dtype=dtype or best_dtype())
     if start_from:
         load_weights(network, start_from)
+    elif options["model"] == "koala-plus":
+        load_encoder(network, load_extractor(ENCODER))
+    if options["freeze"]:
+        freeze_encoder(network)
     optimizer = _optimizer(options, steps * epochs)
-    network.compile(optimizer=optimizer, loss="mse")
+    network.compile(optimizer=optimizer, loss=_loss(options), metrics=[ab_error])
     # A cosine ends at the last epoch: with another number of epochs it would be another schedule.
     ends = {"epochs": epochs} if options["schedule"] == "cosine" else {}
     claim(run, options | ends | {"extractor": prepared["extractor"], "start_from": str(start_from)})
@@ -95,9 +110,9 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
     else:
         network.fit(
             records.training_batches(records_folder, options["crop"], options["batch"], options["seed"],
-                                     first_epoch * passes, (epochs - first_epoch) * passes),
+                                     first_epoch * passes, (epochs - first_epoch) * passes).map(_with_lightness),
             steps_per_epoch=steps, initial_epoch=first_epoch, epochs=epochs,
-            validation_data=validation, verbose=verbose, shuffle=False,  # the records are shuffled already
+            validation_data=validation.map(_with_lightness), verbose=verbose, shuffle=False,  # the records are shuffled already
             callbacks=[
                 *([keras.callbacks.SwapEMAWeights()] if options["average"] else []),
                 RatioToGrey(validation),
@@ -107,9 +122,40 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
                 Checkpoint(run, history),  # last, so that a checkpoint means the whole epoch is done
             ],
         )
-    save_weights(network, run / "koala.safetensors",
+    save_weights(network, run / f"{options['model']}.safetensors",
                  {"extractor": prepared["extractor"], "epochs": epochs, **options})
     return network, history
+
+
+def _with_lightness(inputs, chroma):
+    """The truth as the losses take it, (N, H, W, 3): chroma and, for those that look at whole colours, lightness."""
+    return inputs, tf.concat([chroma, inputs[0]], axis=-1)
+
+
+def _loss(options):
+    """The model's own loss and, where asked for, how differently a classifier sees output and truth."""
+    own, weight = LOSSES[options["model"]], options["perceptual"]
+    distance = perceptual_distance(options["crop"]) if weight else None
+
+    def loss(truth, output):
+        chroma, lightness = truth[..., :2], truth[..., 2:]
+        total = own(chroma, output)
+        return total + weight * distance(lightness, chroma_of(output, 0.5), chroma) if weight else total
+
+    return loss
+
+
+def ab_error(truth, output):
+    """The mean squared error of chroma in [-1, 1], the same for both networks; koala-plus at its most cautious."""
+    return keras.ops.mean(keras.ops.square(chroma_of(output) - truth[..., :2]))
+
+
+def squared_error(chroma, output):
+    """koala's loss: equation 1 of arXiv 1712.03400, up to a constant."""
+    return keras.ops.mean(keras.ops.square(output - chroma))
+
+
+LOSSES = {"koala": squared_error, "koala-plus": quantization.cross_entropy}
 
 
 def _optimizer(options, steps):
@@ -232,7 +278,7 @@ class RatioToGrey(keras.callbacks.Callback):
                                                   for _, chroma in validation.as_numpy_iterator()])))
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["val_ratio"] = logs["val_loss"] / self.grey
+        logs["val_ratio"] = logs["val_ab_error"] / self.grey
 
 
 class Samples(keras.callbacks.Callback):
@@ -244,7 +290,7 @@ class Samples(keras.callbacks.Callback):
         self.folder = Path(folder)
 
     def on_epoch_end(self, epoch, logs=None):
-        output = self.model([self.lightness, self.embedding], training=False)
+        output = chroma_of(self.model([self.lightness, self.embedding], training=False))
         rows = [lab.to_rgb(self.lightness, chroma).numpy() for chroma in (np.zeros_like(self.truth), output, self.truth)]
         sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
         with replacing(self.folder / f"epoch-{epoch + 1:04d}.jpg") as temporary:

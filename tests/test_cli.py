@@ -13,7 +13,7 @@ from skimage.color import rgb2lab
 
 from koala_utils.cli import main
 from koala_utils.evaluation import colorfulness
-from koala_utils.photos import find_photos, read_photo
+from koala_utils.photos import BUNDLED, find_photos, read_photo, resize_short_side
 
 
 @pytest.fixture
@@ -123,6 +123,17 @@ def test_list_of_urls_is_downloaded_and_colored(colorize, site, tmp_path, suffix
     assert len(files_in(tmp_path / "colored")) == 1
 
 
+def test_vividness_is_passed_on(koala, tmp_path):
+    source = save(resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 96), tmp_path / "coffee.png")
+    colors = []
+    for vividness in ("0", "1"):
+        assert koala("colorize", source, "-o", tmp_path / vividness, "--vividness", vividness)[0] == 0
+        colors.append(colorfulness(read_photo(tmp_path / vividness / "coffee.png")))
+    assert colors[1] > 1.2 * colors[0] > 0
+    status, _, errors = koala("colorize", source, "-o", tmp_path, "--model", "koala", "--vividness", "1")
+    assert status == 1 and len(errors) == 1 and "--strength" in errors[0]
+
+
 def test_strength_is_passed_on(koala, album, model_file, tmp_path):
     assert koala("colorize", album / "beach.jpg", "-o", tmp_path, "--model", model_file, "--strength", "0")[0] == 0
     assert colorfulness(read_photo(tmp_path / "beach.png")) < 2
@@ -152,7 +163,8 @@ def test_empty_folder_is_one_sentence(colorize, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [[], ["paint"], ["train", "records", "-o", "run", "--epochs", "0"],
-                                       ["train", "records", "-o", "run", "--crop", "-8"], ["prepare", "bundled"]])
+                                       ["train", "records", "-o", "run", "--crop", "-8"], ["prepare", "bundled"],
+                                       ["colorize", "a.jpg", "--vividness", "1.5"], ["colorize", "a.jpg", "--vividness", "x"]])
 def test_wrong_usage_exits_with_two(arguments):
     with pytest.raises(SystemExit) as error:
         main(arguments)
@@ -173,8 +185,8 @@ def test_photographs_are_prepared_trained_on_and_evaluated(koala, tmp_path):
 
     train = ["train", tmp_path / "records", "-o", tmp_path / "run", "--epochs", "1", "--crop", "32", "--batch", "4"]
     status, out, errors = koala(*train, "--extractor", "inception_resnet_v2")
-    assert status == 1 and len(errors) == 1 and "mobilenet_v2" in errors[0]
-    status, out, _ = koala(*train, "--extractor", "mobilenet_v2")
+    assert status == 1 and len(errors) == 1 and "mobilenet_v2_grey" in errors[0]
+    status, out, _ = koala(*train, "--extractor", "mobilenet_v2_grey")
     assert status == 0 and "1 epochs done" in out
     weights = tmp_path / "run" / "koala.safetensors"
     assert weights.is_file()
@@ -186,6 +198,24 @@ def test_photographs_are_prepared_trained_on_and_evaluated(koala, tmp_path):
         assert method in out and method in (tmp_path / "evaluation" / "table.md").read_text()
     assert len((tmp_path / "evaluation" / "scores.csv").read_text().splitlines()) == 1 + 2 * 3
     assert read_photo(tmp_path / "sheets" / "sheet-00.jpg").shape[0] == 2 * 200
+
+
+def test_released_models_are_compared_from_cautious_to_vivid(koala, tmp_path):
+    save(resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 96), tmp_path / "coffee.png")
+    status, out, _ = koala("evaluate", tmp_path / "coffee.png", "--vividness", "0", "0.8")
+    assert status == 0
+    rows = [line.split(" | ")[0].strip("| ") for line in out.splitlines() if line.startswith("| ")]
+    assert rows == ["method", "grey", "mean color", "koala", "koala-plus 0", "koala-plus 0.8"]
+
+
+def test_grey_photographs_have_sheets_and_no_figures(koala, tmp_path):
+    for seed in range(2):
+        save(make_photo(seed)[..., 0], tmp_path / "old" / f"{seed}.png")
+    status, out, errors = koala("evaluate", tmp_path / "old")
+    assert status == 1 and len(errors) == 1 and "--sheets" in errors[0]
+    status, out, _ = koala("evaluate", tmp_path / "old", "--sheets", tmp_path / "sheets", "--vividness", "0.5")
+    assert status == 0 and "no truth" in out
+    assert files_in(tmp_path / "sheets") == ["sheet-00.jpg"]
 
 
 def test_check_describes_the_environment(koala):

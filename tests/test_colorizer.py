@@ -6,9 +6,9 @@ from helpers import assert_one_sentence, make_noise, make_photo
 from PIL import Image
 from skimage.color import rgb2lab
 
-from koala_utils import colorizer, evaluation
-from koala_utils.colorizer import colorize, grey_float, recombine, shrink
-from koala_utils.embedding import ExtractorError
+from koala_utils import colorizer, evaluation, film
+from koala_utils.colorizer import colorize, recombine, shrink
+from koala_utils.embedding import ExtractorError, embed
 from koala_utils.network import build_network
 from koala_utils.photos import BUNDLED, PhotoError, find_photos, read_photo, resize_short_side
 from koala_utils.weights import WeightsError, save_weights
@@ -70,6 +70,82 @@ def test_small_copy_has_the_area_and_the_aspect_and_is_never_enlarged():
     assert shrink(make_photo(0, 400, 300)[..., 0], 100).shape == (115, 87)
 
 
+# ---------------------------------------------------------------- cautious to vivid
+
+
+def test_vividness_gives_more_color_and_keeps_the_lightness():
+    photo = resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 128)
+    outputs = [colorize(photo, "koala-plus", vividness=vividness) for vividness in (0.0, 0.5, 1.0)]
+    colors = [evaluation.colorfulness(output) for output in outputs]
+    assert 1.1 * colors[0] < colors[1] < colors[2]
+    for output in outputs:
+        assert np.abs(lightness_of(output) - lightness_of(evaluation.grey_baseline(photo))).mean() < 1
+    assert np.array_equal(outputs[1], colorize(photo))  # the default
+
+
+def test_koala_has_a_single_answer():
+    with pytest.raises(WeightsError) as error:
+        colorize(make_photo(), "koala", vividness=0.5)
+    assert_one_sentence(error, "koala", "strength")
+
+
+def test_prediction_is_rendered_as_colorize_does():
+    photo = make_photo(8, 90, 130)
+    prediction = colorizer.predict(photo)
+    for vividness, strength in ((0.0, 1.0), (1.0, 0.5)):
+        expected = colorize(photo, vividness=vividness, strength=strength)
+        assert np.array_equal(colorizer.render(prediction, vividness, strength), expected)
+
+
+def test_another_photograph_s_embedding_changes_the_colors():
+    photo, other = (resize_short_side(read_photo(path), 128) for path in find_photos("bundled")[:2])
+    lent = embed([film.grey_of(other)])[0]
+    own, swapped = (colorizer.render(colorizer.predict(photo, embedding=vector)) for vector in (None, lent))
+    assert evaluation.ab_error(own, swapped) > 1
+
+
+# ---------------------------------------------------------------- old photographs
+
+
+def framed(picture, edge, color, generator):
+    """A picture inside an edge of that grey with some writing on it: the edge's depths are (top, bottom, left, right)."""
+    top, bottom, left, right = edge
+    photo = np.pad(picture, ((top, bottom), (left, right), (0, 0)), constant_values=color)
+    photo[top // 3:top // 2, photo.shape[1] // 4:photo.shape[1] // 3] = 255 - color  # a number on the film
+    return np.clip(photo + generator.integers(-6, 7, photo.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("color", [12, 252])
+@pytest.mark.parametrize("edge", [(24, 20, 16, 22), (30, 0, 12, 0), (0, 0, 40, 8)])
+def test_edge_of_a_film_stays_grey(color, edge):
+    picture = resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 256)
+    photo = framed(picture, edge, color, np.random.default_rng(0))
+    box = film.find_picture(film.grey_of(photo))
+    wanted = edge[0], photo.shape[0] - edge[1], edge[2], photo.shape[1] - edge[3]
+    assert np.abs(np.subtract(box, wanted)).max() <= 8
+    result = colorize(photo).astype(int)
+    spread = result.max(-1) - result.min(-1)
+    top, bottom, left, right = wanted
+    outside = np.ones(spread.shape, bool)
+    outside[top:bottom, left:right] = False
+    assert spread[outside].max() <= 3 < 10 < spread[~outside].mean()
+
+
+def test_picture_without_an_edge_is_taken_whole():
+    for path in find_photos("bundled"):
+        grey = film.grey_of(resize_short_side(read_photo(path), 256))
+        assert film.find_picture(grey) == (0, grey.shape[0], 0, grey.shape[1]), path
+
+
+@pytest.mark.parametrize("cast", [(1.0, 0.86, 0.68), (0.9, 0.95, 1.0)])
+def test_sepia_and_scans_with_a_cast_are_read_as_grey(cast):
+    grey = evaluation.grey_baseline(resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 128))
+    tinted = np.round(grey * np.array(cast)).astype(np.uint8)
+    one, other = colorize(grey), colorize(tinted)
+    # The cast darkens the photograph a little, and nothing else comes through.
+    assert evaluation.ab_error(one, other) < 0.2 * evaluation.ab_error(one, evaluation.grey_baseline(one))
+
+
 # ---------------------------------------------------------------- recombination
 
 
@@ -81,7 +157,7 @@ def halves():
     small = resize_short_side(photo, 24)
     chroma = np.stack([np.asarray(Image.fromarray(c).resize(small.shape[1::-1], Image.BILINEAR))
                        for c in np.moveaxis(chroma, -1, 0)], -1)
-    return photo, colorizer.lab.lightness(grey_float(small)).numpy(), chroma
+    return photo, colorizer.lab.lightness(film.grey_of(small)).numpy(), chroma
 
 
 @pytest.mark.parametrize("pixels", [1, 120 * 7, 120 * 50])
@@ -98,7 +174,7 @@ def test_colors_keep_to_the_photograph_s_edges():
     left = (x + 0.4 * y < 170)[..., None]
     photo = np.where(left, np.array([180, 60, 50]), np.array([120, 160, 230])).astype(np.uint8)
     small = shrink(photo, 60)
-    lightness = colorizer.lab.lightness(grey_float(small)).numpy()
+    lightness = colorizer.lab.lightness(film.grey_of(small)).numpy()
     chroma = colorizer.lab.chroma(small / np.float32(255)).numpy()
     sharp, bleeding = (evaluation.ab_error(recombine(photo, lightness, chroma, edge_aware=aware), photo)
                        for aware in (True, False))
@@ -107,7 +183,7 @@ def test_colors_keep_to_the_photograph_s_edges():
 
 def test_flat_photograph_keeps_its_chroma():
     photo = np.full((40, 60), 128, np.uint8)
-    lightness = colorizer.lab.lightness(grey_float(photo)).numpy()
+    lightness = colorizer.lab.lightness(film.grey_of(photo)).numpy()
     result = recombine(photo, lightness, np.full((40, 60, 2), (0.3, -0.2), np.float32))
     assert np.abs(rgb2lab(result)[..., 1:] - (33, -22)).max() < 1.5
 
@@ -131,9 +207,10 @@ def test_missing_and_foreign_weights_are_refused(tmp_path):
     assert "other.safetensors" in str(error.value)
 
 
-def test_unknown_extractor_is_named_with_the_known_ones(model_file):
+@pytest.mark.parametrize("extractor", ["vgg16", "mobilenet_v2+vgg16"])
+def test_unknown_extractor_is_named_with_the_known_ones(model_file, extractor):
     with pytest.raises(ExtractorError) as error:
-        colorize(make_photo(), model_file, extractor="vgg16")
+        colorize(make_photo(), model_file, extractor=extractor)
     assert_one_sentence(error, "vgg16", "mobilenet_v2")
 
 
@@ -151,16 +228,18 @@ def test_weights_that_were_trained_further_are_read_again(network, tmp_path):
 # ---------------------------------------------------------------- the released weights
 
 
-def test_released_model_beats_grey_on_the_bundled_photographs():
+@pytest.mark.parametrize("model", ["koala", "koala-plus"])
+def test_released_model_beats_grey_on_the_bundled_photographs(model):
     error = grey = 0
     for path in find_photos("bundled"):
         truth = resize_short_side(read_photo(path), 256)
-        error += evaluation.ab_error(colorize(truth), truth)
+        error += evaluation.ab_error(colorize(truth, model), truth)
         grey += evaluation.ab_error(evaluation.grey_baseline(truth), truth)
     assert error / grey < 1
 
 
-def test_released_model_colors_historical_photographs():
+@pytest.mark.parametrize("model", ["koala", "koala-plus"])
+def test_released_model_colors_historical_photographs(model):
     for path in find_photos("bundled-historical"):
         photo = resize_short_side(read_photo(path), 200)
-        assert 2 < evaluation.colorfulness(colorize(photo)) < 100
+        assert 2 < evaluation.colorfulness(colorize(photo, model)) < 100

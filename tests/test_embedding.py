@@ -9,7 +9,7 @@ from helpers import assert_one_sentence, make_photo
 from koala_utils import embedding
 from koala_utils.embedding import EXTRACTORS, ExtractorError, embed, extractor_input, load_extractor, standardize
 from koala_utils.photos import BUNDLED, find_photos, read_photo, registry
-from koala_utils.records import grey_of
+from koala_utils.film import grey_of
 
 
 def grey(name):
@@ -60,9 +60,17 @@ def test_scale_and_shift_of_an_extractor_do_not_matter(bundled_logits, scale, sh
 
 
 def test_embedding_is_the_standardized_logits(bundled_logits):
-    got = embed([grey("coffee")])
+    got = embed([grey("coffee")], "mobilenet_v2")
     assert got.shape == (1, 1000) and got.dtype == np.float32
     assert np.abs(got[0] - standardize(bundled_logits[0])).max() < 1e-3
+
+
+def test_several_extractors_are_added_and_standardized_again():
+    greys = [grey("coffee"), grey("chelsea")]
+    one, other = (embed(greys, name) for name in ("mobilenet_v2", "mobilenet_v2_grey"))
+    together = embed(greys, "mobilenet_v2+mobilenet_v2_grey")
+    assert np.abs(together - standardize(one + other)).max() < 1e-5
+    assert np.abs(one - other).max() > 0.1
 
 
 def test_embedding_does_not_depend_on_the_rest_of_the_batch():

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from koala_utils.network import build_network, fuse_by_broadcasting, fuse_by_stacking, predict_chroma
+from koala_utils import quantization
+from koala_utils.network import (build_network, build_plus, chroma_of, freeze_encoder, fuse_by_broadcasting,
+                                 fuse_by_stacking, predict, predict_chroma)
 
 RNG = np.random.default_rng(0)
 VECTOR = RNG.normal(size=(1, 1000)).astype(np.float32)
@@ -120,6 +122,52 @@ def test_ablation_takes_the_embedding_and_ignores_it():
     one, other = (predict_chroma(network, lightness(16, 16), vector) for vector in (VECTOR, -VECTOR))
     assert np.array_equal(one, other) and one.std() > 0
     assert network.count_params() == build_network().count_params() - 1000 * 256
+
+
+# ---------------------------------------------------------------- koala-plus
+
+
+@pytest.fixture(scope="module")
+def plus():
+    keras.utils.set_random_seed(5)
+    return build_plus()
+
+
+@pytest.mark.parametrize("size", [(32, 32), (1, 70), (33, 100)])
+def test_koala_plus_takes_any_size(plus, size):
+    logits = predict(plus, lightness(*size, count=2), np.repeat(VECTOR, 2, axis=0))
+    assert logits.shape == (2, *(-(-side // 32) * 8 for side in size), 261)
+    cautious, vivid = (predict_chroma(plus, lightness(*size), VECTOR, vividness) for vividness in (0.0, 1.0))
+    assert cautious.shape == vivid.shape == (1, *size, 2) and cautious.dtype == np.float32
+    assert np.abs(vivid).mean() > np.abs(cautious).mean() > 0
+
+
+def test_koala_plus_is_small_enough_to_ship(plus):
+    assert 2 * plus.count_params() < 25e6
+
+
+def test_chroma_of_koala_plus_is_decoded_and_enlarged(plus):
+    logits = np.full((1, 4, 6, 261), -100, np.float32)
+    logits[..., 77] = 100
+    chroma = keras.ops.convert_to_numpy(chroma_of(logits))
+    assert chroma.shape == (1, 16, 24, 2)
+    assert np.abs(chroma - quantization.bins()[0][77]).max() < 1e-6
+
+
+def test_every_scale_of_the_encoder_reaches_the_output(plus):
+    names = [layer.name for layer in plus.layers]
+    assert [name for name in names if name.endswith("_skip")] == ["decoder_1_skip", "decoder_2_skip", "decoder_3_skip"]
+    without = build_plus(skips=False)
+    assert without.count_params() == plus.count_params() - 9 * (576 * 256 + 192 * 128 + 144 * 96)
+
+
+def test_frozen_encoder_leaves_fusion_and_decoder_to_be_trained():
+    network = build_plus()
+    whole = len(network.trainable_variables)
+    freeze_encoder(network)
+    names = {variable.path.split("/")[0] for variable in network.trainable_variables}
+    assert names == {"fusion_features", "fusion_embedding", "decoder_1", "decoder_2", "decoder_3", "decoder_4", "bins"}
+    assert len(network.trainable_variables) < whole
 
 
 # ---------------------------------------------------------------- precision

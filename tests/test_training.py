@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from koala_utils import records, training
+from koala_utils.embedding import load_extractor
 from koala_utils.network import build_network, predict_chroma
 from koala_utils.training import TrainingError, train
 from koala_utils.weights import WeightsError, load_weights, read_metadata
@@ -63,7 +64,7 @@ def test_trained_weights_are_loaded_with_how_they_were_made(finished):
     network = build_network()
     load_weights(network, run / "koala.safetensors")
     metadata = read_metadata(run / "koala.safetensors")
-    assert (metadata["extractor"], metadata["epochs"], metadata["crop"]) == ("mobilenet_v2", "2", "32")
+    assert (metadata["extractor"], metadata["epochs"], metadata["crop"]) == ("mobilenet_v2_grey", "2", "32")
     for one, other in zip(network.get_weights(), trained.get_weights()):
         assert np.abs(one - other).max() < 1e-3
 
@@ -121,6 +122,42 @@ def test_loss_falls_and_other_weights_can_be_started_from(finished, bundled_reco
         "checkpoint-0003.weights.h5", "checkpoint-0004.weights.h5"]
 
 
+# ---------------------------------------------------------------- koala-plus
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_koala_plus_begins_with_the_classifier_and_learns(bundled_records, tmp_path, freeze):
+    options = TINY | {"model": "koala-plus", "batch": 6, "passes": 4, "learning_rate": 1e-3, "freeze": freeze}
+    network, history = train(bundled_records, tmp_path, epochs=2, **options)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert all(0 < row["val_ab_error"] < 1 and row["val_ratio"] > 0 for row in history)
+    assert read_metadata(tmp_path / "koala-plus.safetensors")["model"] == "koala-plus"
+
+    classifier = {layer.name: layer for layer in load_extractor(training.ENCODER).layers if layer.weights}
+    encoder = [layer for layer in network.layers if layer.name in classifier]
+    assert len(encoder) == len(classifier) - 1  # all but the classifier's last, dense layer
+    changed = [layer for layer in encoder
+               if any((a != b).any() for a, b in zip(layer.get_weights(), classifier[layer.name].get_weights()))]
+    assert bool(changed) != freeze
+    # Batch normalization keeps its statistics and scales.
+    assert not [layer for layer in changed if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def test_koala_plus_s_validation_is_its_cautious_chroma_s(bundled_records, tmp_path):
+    network, history = train(bundled_records, tmp_path, epochs=1, **TINY | {"model": "koala-plus"})
+    (light, vector), truth = next(records.validation_batches(bundled_records, 32).as_numpy_iterator())
+    error = np.mean((predict_chroma(network, light, vector, 0.0) - truth) ** 2)
+    assert history[-1]["val_ratio"] == pytest.approx(error / np.mean(truth**2), rel=1e-3)
+
+
+def test_perceptual_distance_adds_to_the_loss(bundled_records, tmp_path):
+    options = TINY | {"model": "koala-plus", "epochs": 1, "learning_rate": 0.0}
+    (_, [without]), (_, [with_it]) = (train(bundled_records, tmp_path / str(weight), perceptual=weight, **options)
+                                      for weight in (0.0, 2.0))
+    assert with_it["val_loss"] > without["val_loss"] + 0.1
+    assert with_it["val_ab_error"] == pytest.approx(without["val_ab_error"], rel=1e-4)
+
+
 # ---------------------------------------------------------------- refusals
 
 
@@ -154,6 +191,7 @@ def test_unknown_option_is_refused_with_the_known_ones(bundled_records, tmp_path
 
 
 @pytest.mark.parametrize("wrong, kind", [({"schedule": "linear"}, TrainingError), ({"crop": 30}, TrainingError),
+                                         ({"model": "wombat"}, TrainingError),
                                          ({"start_from": "nowhere.safetensors"}, WeightsError)])
 def test_refused_request_is_one_sentence_and_does_not_claim_the_folder(bundled_records, tmp_path, wrong, kind):
     with pytest.raises(kind) as error:
@@ -170,7 +208,7 @@ def test_folder_without_records_is_refused(tmp_path):
 def test_config_tells_what_was_asked_for(finished):
     config = json.loads((finished[0] / "config.json").read_text())
     assert {key: config[key] for key in ("crop", "batch", "extractor", "fusion")} == {
-        "crop": 32, "batch": 4, "extractor": "mobilenet_v2", "fusion": True}
+        "crop": 32, "batch": 4, "extractor": "mobilenet_v2_grey", "fusion": True}
     assert set(training.DEFAULTS) <= config.keys()
 
 

@@ -141,13 +141,18 @@ def test_files_of_the_package_are_the_listed_ones():
         weights.check_hash(weights.RELEASED / name)
 
 
-@pytest.mark.parametrize("name, megabytes", [("koala", 16), ("mobilenet_v2", 8)])
+@pytest.mark.parametrize("name, megabytes", [("koala", 16), ("koala-plus", 25), ("mobilenet_v2", 8),
+                                             ("mobilenet_v2_grey", 8)])
 def test_released_weights_are_small_and_in_half_precision(name, megabytes):
     path = weights.RELEASED / f"{name}.safetensors"
     assert path.stat().st_size < megabytes * 1e6
     with open(path, "rb") as file:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
     assert {entry["dtype"] for key, entry in header.items() if key != "__metadata__"} == {"F16"}
+
+
+def test_released_weights_total_at_most_45_megabytes():
+    assert sum(path.stat().st_size for path in weights.RELEASED.glob("*.safetensors")) < 45e6
 
 
 def test_weights_of_full_precision_are_loaded_too(tmp_path):

@@ -1,0 +1,109 @@
+"""Chroma as a choice among bins of the ab plane, and back: colourization as classification.
+
+After Zhang, Isola and Efros, "Colorful Image Colorization", arXiv 1603.08511 (2016), Sections 2.1 to 2.3. A
+network that predicts one chroma must answer with the mean of all colours that a thing may have, and the mean of
+red and blue cars is a brown one. A network that predicts how likely each colour is leaves the choice to later.
+"""
+
+import csv
+import functools
+
+import numpy as np
+
+from koala_utils.backend import keras
+from koala_utils.lab import CHROMA_SCALE, to_lab
+from koala_utils.weights import RELEASED
+
+ops = keras.ops
+
+GRID = 10.0  # side of a bin in units of a*b*
+SIGMA = 5.0  # of the soft encoding, in units of a*b*
+UNIFORM_SHARE = 0.5  # of a uniform distribution in the smoothed prior: the lambda of the paper's equation 4
+
+
+def gamut_bins():
+    """The centers of all bins that hold a colour of sRGB, in units of a*b*: float (261, 2).
+
+    A bin is a square of 10 x 10 units of a*b* around a multiple of 10. We find 261 by trying every third value of red, green
+    and blue; Zhang et al. list 313, with a margin of bins around these.
+    """
+    levels = np.arange(0, 256, 3, dtype=np.float32) / 255
+    rgb = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
+    return np.unique(np.round(to_lab(rgb).numpy()[:, 1:] / GRID), axis=0) * GRID
+
+
+def measure_shares(chromas):
+    """How common each bin is, from batches of chroma (N, H, W, 2): float (261,), which sums to 1."""
+    shares = [ops.convert_to_numpy(ops.mean(soft_encode(chroma), (0, 1, 2))) for chroma in chromas]
+    return np.mean(shares, axis=0)
+
+
+@functools.cache
+def bins():
+    """The bins of :func:`gamut_bins`, and their shares of the training photographs, as released.
+
+    Returns:
+        Chroma of the centers in [-1, 1], float32 (261, 2), and their shares, float32 (261,), which sum to 1.
+    """
+    with open(RELEASED / "ab_bins.csv", newline="", encoding="utf-8") as lines:
+        table = np.array([[float(row[key]) for key in ("a", "b", "share")] for row in csv.DictReader(lines)])
+    return (table[:, :2] / CHROMA_SCALE).astype(np.float32), (table[:, 2] / table[:, 2].sum()).astype(np.float32)
+
+
+def soft_encode(chroma):
+    """Chroma as a distribution over the bins: each in proportion to a Gaussian of its distance.
+
+    Zhang et al. keep the five nearest bins; with a spread of half a bin the others add up to almost nothing.
+
+    Args:
+        chroma: (..., 2) in [-1, 1].
+
+    Returns:
+        float32 (..., 261), which sums to 1 over the last axis.
+    """
+    centers, _ = bins()
+    chroma = ops.cast(chroma, "float32")
+    squared = ops.sum(chroma**2, -1, keepdims=True) - 2 * ops.matmul(chroma, centers.T) + np.sum(centers**2, -1)
+    return ops.softmax(-squared * CHROMA_SCALE**2 / (2 * SIGMA**2))
+
+
+def rebalancing_weights():
+    """Large for rare colours, small for common ones; equation 4 of Zhang et al., and 1 on average over pixels.
+
+    Returns:
+        float32 (261,).
+    """
+    _, shares = bins()
+    weights = 1 / ((1 - UNIFORM_SHARE) * shares + UNIFORM_SHARE / len(shares))
+    return (weights / np.sum(shares * weights)).astype(np.float32)
+
+
+def decode(logits, vividness=0.0):
+    """The chroma that a distribution over the bins stands for: its mean, after rare colours have been given more weight.
+
+    Photographs are mostly greyish, so a network that tells the truth finds grey likely everywhere. Zhang et al. weigh
+    rare colours up in the loss; weighing the finished distribution does the same to a network that has learned it
+    well (it is Bayes' rule with another prior), and leaves the strength open until a photograph is coloured.
+
+    Args:
+        logits: (..., 261).
+        vividness: exponent of the weights. 0 is the mean of what the network believes, the answer of least squared
+            error; 1 weighs as Zhang et al. do, and is vivid.
+
+    Returns:
+        float32 (..., 2) in [-1, 1].
+    """
+    rebalanced = ops.cast(logits, "float32") + vividness * np.log(rebalancing_weights())
+    return ops.matmul(ops.softmax(rebalanced), bins()[0])
+
+
+def cross_entropy(chroma, logits):
+    """The loss: cross-entropy between the encoded true chroma and the prediction, in nats a place.
+
+    Args:
+        chroma: the truth (N, H, W, 2) in [-1, 1].
+        logits: (N, H / 4, W / 4, 261); the truth is averaged down to these.
+    """
+    logits = ops.cast(logits, "float32")
+    truth = soft_encode(ops.average_pool(chroma, chroma.shape[1] // logits.shape[1]))
+    return ops.mean(ops.logsumexp(logits, -1) - ops.sum(truth * logits, -1))
