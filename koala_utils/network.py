@@ -165,16 +165,24 @@ def chroma_of(output, vividness=0.0):
 def predict(network, lightness, embedding):
     """The network's output for photographs of any one size, which are reflected to a multiple of its stride.
 
+    The photograph and its mirror image are both looked at and the two outputs averaged, for a colorizer should not care
+    about left and right, and two half-independent guesses are better than one.
+
     Args:
         network: a model from `BUILDERS`.
         lightness: (N, H, W, 1) in [-1, 1].
         embedding: (N, embedding_size), standardized.
+
+    Returns:
+        A tensor: of koala (N, H', W', 2), of koala-plus (N, H' / 4, W' / 4, 261), H' and W' being the multiples.
     """
     height, width = lightness.shape[1:3]
     stride = STRIDES[network.name]
     pad = [(0, 0), (0, -height % stride), (0, -width % stride), (0, 0)]
     padded = np.pad(np.asarray(lightness, np.float32), pad, mode="reflect")
-    return network([padded, np.asarray(embedding, np.float32)], training=False)
+    both = np.concatenate([padded, padded[:, :, ::-1]])
+    output = network([both, np.tile(np.asarray(embedding, np.float32), (2, 1))], training=False)
+    return (output[:len(padded)] + output[len(padded):, :, ::-1]) / 2
 
 
 def predict_chroma(network, lightness, embedding, vividness=0.0):

@@ -21,9 +21,9 @@ LEAST_QUALITY = 0.25  # correlation of the edges below which a plate counts as d
 
 @dataclass(frozen=True)
 class Alignment:
-    """How an exposure lies on the green one: a point of the green exposure is at scale * rotated + shift in the other."""
+    """Where an exposure shows what the green one shows: turned about the center, scaled, and then shifted."""
 
-    shift: tuple  # (down, right) in pixels, about the center
+    shift: tuple  # (down, right) in pixels
     angle: float  # degrees
     scale: float
     quality: float  # correlation of the edges after the alignment, 1 at best
@@ -76,7 +76,7 @@ def align(reference, moving):
     """
     fixed, floating = _edges(reference), _edges(moving)
     inner = tuple(slice(round(MARGIN * side), side - round(MARGIN * side)) for side in fixed.shape)
-    shift = np.zeros(2)
+    shift = np.zeros(2)  # that would bring `moving` back onto `reference`
     for blur in (4, 2, 1):  # coarse to fine
         one, two = (ndimage.gaussian_filter(edges, blur) for edges in (fixed, ndimage.shift(floating, shift, order=1)))
         window = np.outer(np.hanning(one[inner].shape[0]), np.hanning(one[inner].shape[1]))
@@ -90,7 +90,7 @@ def align(reference, moving):
     def badness(x):
         return -_correlation(smooth[0][inner], _moved(smooth[1], x)[inner])
 
-    start = np.array([*shift, 0.0, 0.0])
+    start = np.array([*-shift, 0.0, 0.0])
     simplex = np.vstack([start, start + np.diag([0.7, 0.7, 0.2, 0.2])])  # pixels, degrees, percent
     found = optimize.minimize(badness, start, method="Nelder-Mead",
                               options={"initial_simplex": simplex, "xatol": 0.01, "fatol": 1e-5, "maxfev": 150})
@@ -142,7 +142,7 @@ def _moved(image, x, order=1):
     radians = np.deg2rad(angle)
     matrix = np.array([[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]]) * (1 + percent / 100)
     center = (np.array(image.shape) - 1) / 2
-    return ndimage.affine_transform(image, matrix, center - matrix @ (center + (down, right)), order=order, mode="nearest")
+    return ndimage.affine_transform(image, matrix, center + (down, right) - matrix @ center, order=order, mode="nearest")
 
 
 def _correlation(one, two):

