@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from skimage.color import deltaE_ciede2000
+from skimage.metrics import structural_similarity
 from tqdm.auto import tqdm
 
 from koala_utils import film, lab
@@ -30,10 +32,13 @@ class Score:
     ab_error: float
     grey_ab_error: float
     psnr: float
+    ssim: float
+    ciede2000: float
     colorfulness: float
     true_colorfulness: float
     top1: int | None  # whether the classifier names the photograph rightly; None where no label is known
-    true_top1: int | None = None  # the same of the true colour photograph
+    top5: int | None  # whether the right name is among its five likeliest
+    true_top1: int | None  # top1 of the true colour photograph
 
 
 # ---------------------------------------------------------------- figures of one photograph
@@ -58,23 +63,59 @@ def psnr(output, truth):
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
-def colorfulness(rgb):
+def ssim(output, truth):
+    """Structural similarity on RGB, 1 at best: Wang, Bovik, Sheikh and Simoncelli, "Image Quality Assessment" (2004), equation 13.
+
+    With their Gaussian window of 11 pixels (sigma 1.5), averaged over the three channels. Trap: structure is in the lightness,
+    so plain grey has nearly everything there is to have.
+    """
+    return float(structural_similarity(output, truth, channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5,
+                                       use_sample_covariance=False))
+
+
+def ciede2000(output, truth):
+    """Mean colour difference CIEDE2000 over pixels: Sharma, Wu and Dalal, "The CIEDE2000 Color-Difference Formula" (2005).
+
+    0 at best; about 1 is just noticeable side by side. It is made for small differences: trap, a red car that
+    should be blue is beyond the range in which its figures mean something.
+    """
+    return float(np.mean(deltaE_ciede2000(_lab(output), _lab(truth))))
+
+
+def colorfulness(rgb, absolute=False):
     """Colourfulness of Hasler and Süsstrunk, "Measuring Colourfulness in Natural Images" (2003), equation 8.
 
     Opponent colours rg = R - G and yb = (R + G) / 2 - B; the root of the summed variances plus 0.3 of the
     root of the summed squared means. Their scale: 15 "slightly", 33 "moderately", 45
     "averagely", 59 "quite", 82 "highly colourful".
+
+    Args:
+        rgb: uint8 (H, W, 3).
+        absolute: take the opponent colours' magnitudes, as the code of DDColor does (Kang et al., arXiv 2212.11613, 2022). That is
+            another figure under the same name: red beside green counts for less.
+
+    Trap: random tints are colourful, too.
     """
     r, g, b = np.moveaxis(rgb.astype(np.float64), -1, 0)
     rg, yb = r - g, (r + g) / 2 - b
+    if absolute:
+        rg, yb = np.abs(rg), np.abs(yb)
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
 
 
-def top1_class(rgb):
-    """Index, 0 to 999, of the ImageNet class that the bundled classifier sees in a colour photograph."""
+def top_classes_of(rgb, k=5):
+    """Indices, 0 to 999, of the k ImageNet classes that the bundled classifier finds likeliest, the likeliest first.
+
+    How often the right one is the first, or among five, measures what Zhang, Isola and Efros (arXiv 1603.08511, 2016, Section 3.1)
+    call semantic interpretability: whether colours help a network that learned from real ones. Trap: a model that was trained
+    through this classifier (`koala_utils.perception`) may please it more than others.
+
+    Args:
+        rgb: uint8 (H, W, 3).
+    """
     size = EXTRACTORS["mobilenet_v2"].size
     square = tf.image.resize(tf.cast(rgb, tf.float32) / 127.5 - 1, (size, size), antialias=True)
-    return int(np.argmax(logits_of(square[None])))
+    return np.argsort(logits_of(square[None])[0])[::-1][:k].tolist()
 
 
 def _lab(rgb):
@@ -148,14 +189,26 @@ def evaluate(paths, methods: dict[str, Callable] | None = None, progress=True, o
         truth, label = read_photo(path), label_of(path)
         outputs = {name: method(truth) for name, method in methods.items()}
         grey = ab_error(grey_baseline(truth), truth)
-        true_top1 = None if label is None else int(top1_class(truth) == label)
+        true_top1 = None if label is None else int(top_classes_of(truth)[0] == label)
         for name, output in outputs.items():
-            scores.append(Score(path.name, name, ab_error(output, truth), grey, psnr(output, truth),
-                                colorfulness(output), colorfulness(truth),
-                                None if label is None else int(top1_class(output) == label), true_top1))
+            seen = top_classes_of(output) if label is not None else []
+            scores.append(Score(path.name, name, ab_error(output, truth), grey, psnr(output, truth), ssim(output, truth),
+                                ciede2000(output, truth), colorfulness(output), colorfulness(truth),
+                                int(label == seen[0]) if seen else None, int(label in seen) if seen else None, true_top1))
         if on_photo:
             on_photo(path, truth, outputs)
     return scores
+
+
+FIGURES = {  # of the columns of many scores: arrays by name
+    "ratio": lambda c: c["ab_error"].sum() / c["grey_ab_error"].sum(),
+    "psnr": lambda c: c["psnr"].mean(),
+    "ssim": lambda c: c["ssim"].mean(),
+    "ciede2000": lambda c: c["ciede2000"].mean(),
+    "colorfulness": lambda c: c["colorfulness"].sum() / c["true_colorfulness"].sum(),
+    "top1": lambda c: np.nanmean(c["top1"]),
+    "top5": lambda c: np.nanmean(c["top5"]),
+}
 
 
 def summarize(scores, seed=0, resamples=2000):
@@ -163,23 +216,15 @@ def summarize(scores, seed=0, resamples=2000):
 
     Returns:
         A dict from method to a dict from figure to (value, low, high): "ratio", the summed squared ab error
-        over that of grey; "psnr", the mean in dB; "colorfulness", the mean over the truth's mean; "top1", the
-        share of labelled photographs that the bundled classifier names rightly (absent without labels).
+        over that of grey; "psnr", the mean in dB; "ssim" and "ciede2000", means; "colorfulness", the mean over the truth's mean;
+        "top1" and "top5", the shares of labelled photographs that the bundled classifier names rightly (absent without labels).
     """
     table = {}
     for method in dict.fromkeys(score.method for score in scores):
-        mine = [score for score in scores if score.method == method]
-        columns = {key: np.array([np.nan if v is None else v for v in (getattr(s, key) for s in mine)], np.float64)
-                   for key in ("ab_error", "grey_ab_error", "psnr", "colorfulness", "true_colorfulness", "top1")}
-        figures = {
-            "ratio": lambda c: c["ab_error"].sum() / c["grey_ab_error"].sum(),
-            "psnr": lambda c: c["psnr"].mean(),
-            "colorfulness": lambda c: c["colorfulness"].sum() / c["true_colorfulness"].sum(),
-        }
-        if not np.isnan(columns["top1"]).all():
-            figures["top1"] = lambda c: np.nanmean(c["top1"])
-        rng = np.random.default_rng(seed)  # the same photographs are drawn for every method
-        draws = rng.integers(len(mine), size=(resamples, len(mine)))
+        columns = _columns(scores, method)
+        # The same photographs are drawn for every method.
+        draws = np.random.default_rng(seed).integers(len(columns["psnr"]), size=(resamples, len(columns["psnr"])))
+        figures = {name: figure for name, figure in FIGURES.items() if name == "ratio" or not np.isnan(columns[name]).all()}
         table[method] = {}
         for name, figure in figures.items():
             resampled = [figure({key: column[draw] for key, column in columns.items()}) for draw in draws]
@@ -187,10 +232,41 @@ def summarize(scores, seed=0, resamples=2000):
     return table
 
 
+def compare(scores, method, other, figure="ratio", seed=0, resamples=2000):
+    """How much `method` is above `other` in a figure, paired: both are drawn on the same photographs.
+
+    Much of the spread between photographs is common to two methods, so the interval of their difference is narrower than
+    the two intervals of :func:`summarize` suggest.
+
+    Returns:
+        (difference, low, high) with a 95 % bootstrap interval; without 0 in it, the difference is more than chance.
+
+    Raises:
+        ValueError: the two methods were not measured on the same photographs.
+    """
+    of, photographs = FIGURES[figure], {}
+    for name in (method, other):
+        photographs[name] = [score.photo for score in scores if score.method == name]
+    if photographs[method] != photographs[other] or not photographs[method]:
+        raise ValueError(f"{method} and {other} were not measured on the same photographs, in the same order.")
+    one, two = (_columns(scores, name) for name in (method, other))
+    draws = np.random.default_rng(seed).integers(len(one["psnr"]), size=(resamples, len(one["psnr"])))
+    differences = [of({key: one[key][draw] for key in one}) - of({key: two[key][draw] for key in two}) for draw in draws]
+    return (of(one) - of(two), *np.nanpercentile(differences, [2.5, 97.5]))
+
+
+def _columns(scores, method):
+    """The numbers of one method's scores as arrays by name; None becomes NaN."""
+    mine = [asdict(score) for score in scores if score.method == method]
+    return {key: np.array([np.nan if score[key] is None else score[key] for score in mine], np.float64)
+            for key in mine[0] if key not in ("photo", "method")}
+
+
 def format_table(table):
     """The table of :func:`summarize` as Markdown."""
     titles = {"ratio": ("squared ab error, ratio to grey", "{:.3f}"), "psnr": ("PSNR, dB", "{:.2f}"),
-              "colorfulness": ("colourfulness, share of the truth's", "{:.2f}"), "top1": ("top-1", "{:.1%}")}
+              "ssim": ("SSIM", "{:.3f}"), "ciede2000": ("CIEDE2000", "{:.2f}"),
+              "colorfulness": ("colourfulness, share of the truth's", "{:.2f}"), "top1": ("top-1", "{:.1%}"), "top5": ("top-5", "{:.1%}")}
     shown = [key for key in titles if all(key in figures for figures in table.values())]
     lines = ["| method | " + " | ".join(titles[key][0] for key in shown) + " |", "|---" * (len(shown) + 1) + "|"]
     for method, figures in table.items():
@@ -219,6 +295,6 @@ def write_scores(scores, path):
 def read_scores(path):
     """The scores that :func:`write_scores` wrote."""
     with open(path, newline="", encoding="utf-8") as lines:
-        return [Score(row["photo"], row["method"], *(float(row[key]) for key in list(row)[2:-2]),
-                      *(int(row[key]) if row[key] else None for key in ("top1", "true_top1")))
+        return [Score(row["photo"], row["method"], *(float(row[key]) for key in list(row)[2:-3]),
+                      *(int(row[key]) if row[key] else None for key in ("top1", "top5", "true_top1")))
                 for row in csv.DictReader(lines)]

@@ -4,8 +4,9 @@ import csv
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import make_noise, make_photo, save
-from skimage.color import rgb2lab
+from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio
 
 from koala_utils import evaluation
@@ -30,6 +31,11 @@ def scores(small_photos):
     return evaluation.evaluate(small_photos, methods, progress=False)
 
 
+def make_score(photo, ab_error=1.0, grey_ab_error=2.0, psnr=20.0, colorfulness=5.0, true_colorfulness=10.0, top1=None,
+               method="model"):
+    return Score(photo, method, ab_error, grey_ab_error, psnr, 0.9, 5.0, colorfulness, true_colorfulness, top1, top1, top1)
+
+
 # ---------------------------------------------------------------- figures of one photograph
 
 
@@ -47,6 +53,34 @@ def test_psnr_is_scikit_image_s():
     assert psnr(one, one) == float("inf")
 
 
+def test_ssim_is_tensorflow_s():
+    for truth in (read_photo(BUNDLED / "color" / "coffee.png")[:120, :150], make_photo(1, 60, 70)):
+        output = np.clip(truth * 0.8 + make_noise(2, *truth.shape[:2]) * 0.1, 0, 255).astype(np.uint8)
+        expected = float(tf.image.ssim(tf.constant(output), tf.constant(truth), 255))
+        assert evaluation.ssim(output, truth) == pytest.approx(expected, abs=0.01)
+        assert evaluation.ssim(output, truth) < 0.99 < evaluation.ssim(truth, truth) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("one, other, expected", [  # from Table 1 of Sharma, Wu and Dalal 2005
+    ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425), ((50, 2.49, -0.001), (50, -2.49, 0.0009), 7.1792),
+    ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644), ((2.0776, 0.0795, -1.135), (0.9033, -0.0636, -0.5514), 0.9082)])
+def test_ciede2000_of_the_authors_pairs(monkeypatch, one, other, expected):
+    monkeypatch.setattr(evaluation, "_lab", lambda lab: np.array(lab, np.float64))
+    assert evaluation.ciede2000(np.array([[one]]), np.array([[other]])) == pytest.approx(expected, abs=1e-4)
+
+
+def test_ciede2000_is_taken_between_the_lab_colors_and_averaged():
+    one, other = make_photo(1), make_noise(2)
+    assert evaluation.ciede2000(one, other) == pytest.approx(deltaE_ciede2000(rgb2lab(one), rgb2lab(other)).mean(), rel=1e-3)
+    assert evaluation.ciede2000(one, one) == 0
+
+
+def test_absolute_colorfulness_takes_red_beside_green_for_one_color():
+    photo = np.array([[[200, 100, 0], [100, 200, 0]]], np.uint8)  # rg 100 and -100; yb 150 and 150
+    assert colorfulness(photo) == pytest.approx(100 + 0.3 * 150)
+    assert colorfulness(photo, absolute=True) == pytest.approx(0.3 * np.hypot(100, 150))
+
+
 def test_colorfulness_of_two_pixels_by_hand():
     # red: rg = 255, yb = 127.5; blue: rg = 0, yb = -255
     photo = np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8)
@@ -62,7 +96,7 @@ def test_grey_has_no_colorfulness_and_one_color_only_its_mean():
 def test_classifier_names_color_photographs():
     names, _ = class_names()
     for name, expected in (("coffee.png", "espresso"), ("chelsea.png", "egyptian cat")):
-        assert names[evaluation.top1_class(read_photo(BUNDLED / "color" / name))].lower() == expected
+        assert names[evaluation.top_classes_of(read_photo(BUNDLED / "color" / name))[0]].lower() == expected
 
 
 # ---------------------------------------------------------------- baselines
@@ -124,10 +158,11 @@ def test_labelled_photographs_are_classified(tmp_path):
 
 def test_intervals_hold_their_value_and_narrow_with_more_photographs():
     rng = np.random.default_rng(0)
-    many = [Score(str(i), "model", *rng.uniform(100, 200, 2), *rng.uniform(20, 30, 3), int(i % 3 == 0)) for i in range(90)]
+    many = [make_score(str(i), *rng.uniform(100, 200, 2), *rng.uniform(20, 30, 3), int(i % 3 == 0)) for i in range(90)]
     table, few = summarize(many)["model"], summarize(many[:9])["model"]
-    assert table.keys() == {"ratio", "psnr", "colorfulness", "top1"}
-    for name, (value, low, high) in table.items():
+    assert table.keys() == set(evaluation.FIGURES)
+    for name in ("ratio", "psnr", "colorfulness", "top1"):
+        value, low, high = table[name]
         assert low < value < high
         assert high - low < few[name][2] - few[name][1]
     assert table["ratio"][0] == pytest.approx(sum(s.ab_error for s in many) / sum(s.grey_ab_error for s in many))
@@ -135,31 +170,46 @@ def test_intervals_hold_their_value_and_narrow_with_more_photographs():
 
 
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_paired_difference_is_sharper_than_two_intervals():
+    rng = np.random.default_rng(1)
+    easy = rng.uniform(15, 30, 60)  # what is common to both
+    pair = [make_score(str(i), psnr=value + gain + rng.normal(0, 0.5), method=method)
+            for method, gain in (("one", 1.0), ("other", 0.0)) for i, value in enumerate(easy)]
+    difference, low, high = evaluation.compare(pair, "one", "other", "psnr")
+    table = summarize(pair)
+    assert difference == pytest.approx(table["one"]["psnr"][0] - table["other"]["psnr"][0])
+    assert 0 < low < 1 < high
+    assert high - low < 0.3 * (table["one"]["psnr"][2] - table["one"]["psnr"][1])
+    assert evaluation.compare(pair, "one", "one") == (0, 0, 0)
+    with pytest.raises(ValueError, match="same photographs"):
+        evaluation.compare(pair[:-1], "one", "other")
+
+
 def test_few_labels_still_give_an_interval():
-    mixed = [Score(str(i), "model", 1.0, 2.0, 20.0, 5.0, 10.0, 1 if i == 0 else None) for i in range(6)]
+    mixed = [make_score(str(i), top1=1 if i == 0 else None) for i in range(6)]
     assert summarize(mixed)["model"]["top1"] == (1, 1, 1)
 
 
 def test_table_has_a_line_a_method_and_the_figures_that_all_have(scores):
     lines = evaluation.format_table(summarize(scores)).splitlines()
     assert len(lines) == 2 + 3
-    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") == 5
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") == 7
     assert lines[2].startswith("| grey | 1.000 (1.000 to 1.000) |")
     assert "top-1" not in lines[0]
 
 
 def test_table_shows_the_share_of_named_photographs():
-    labelled = [Score(str(i), "model", 1.0, 2.0, 20.0, 5.0, 10.0, i % 2) for i in range(10)]
+    labelled = [make_score(str(i), top1=i % 2) for i in range(10)]
     lines = evaluation.format_table(summarize(labelled)).splitlines()
-    assert lines[0].endswith("| top-1 |") and "| 0.500 (" in lines[2] and "| 50.0% (" in lines[2]
+    assert lines[0].endswith("| top-1 | top-5 |") and "| 0.500 (" in lines[2] and "| 50.0% (" in lines[2]
 
 
 def test_scores_are_written_with_their_columns(scores, tmp_path):
     evaluation.write_scores(scores, tmp_path / "new" / "scores.csv")
     with open(tmp_path / "new" / "scores.csv", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    assert list(rows[0]) == ["photo", "method", "ab_error", "grey_ab_error", "psnr", "colorfulness",
-                             "true_colorfulness", "top1", "true_top1"]
+    assert list(rows[0]) == ["photo", "method", "ab_error", "grey_ab_error", "psnr", "ssim", "ciede2000", "colorfulness",
+                             "true_colorfulness", "top1", "top5", "true_top1"]
     assert len(rows) == len(scores)
     for row, score in zip(rows, scores):
         assert (row["photo"], row["method"], row["top1"]) == (score.photo, score.method, "")
