@@ -88,6 +88,9 @@ def parser():
     sub.add_argument("--vividness", type=_share, nargs="+", default=[0.0, 0.4, 1.0], help="of koala-plus, 0 to 1; a row each")
     _extractor(sub)
 
+    sub = command("study", study, "say how often recoloured photographs were taken for real")
+    sub.add_argument("answers", help="the csv file that the colour Turing test wrote")
+
     sub = command("colorize", colorize, "colour photographs at their full resolution")
     sub.add_argument("source", nargs="+", help="photographs, folders, globs, or bundled-historical, historical")
     sub.add_argument("-o", "--output", default="colored", help="folder of the coloured PNGs")
@@ -195,6 +198,12 @@ def evaluate(options):
         evaluation.write_scores(scores, Path(options.output) / "scores.csv")
         (Path(options.output) / "table.md").write_text(table + "\n", encoding="utf-8")
     _write_sheets(rows, options.sheets)
+
+
+def study(options):
+    from koala_utils import study as studies
+
+    print(*studies.report(studies.read_answers(options.answers)), sep="\n")
 
 
 def _sheets_of_grey(paths, options):

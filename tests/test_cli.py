@@ -147,6 +147,7 @@ def test_strength_is_passed_on(koala, album, model_file, tmp_path):
     (["prepare", "bundled", "-o", "records", "--extractor", "vgg16"], ["vgg16", "mobilenet_v2"]),
     (["train", "nowhere", "-o", "run"], ["nowhere", "koala prepare"]),
     (["evaluate", "nowhere"], ["nowhere"]),
+    (["study", "nowhere.csv"], ["nowhere.csv", "nobody"]),
 ])
 def test_impossible_request_is_one_sentence(koala, monkeypatch, tmp_path, arguments, parts):
     monkeypatch.chdir(tmp_path)
