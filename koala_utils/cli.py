@@ -85,7 +85,7 @@ def parser():
     sub.add_argument("-o", "--output", help="folder for scores.csv and table.md")
     sub.add_argument("--sheets", metavar="DIR", help="folder for contact sheets of grey, outputs and truth")
     sub.add_argument("--model", nargs="+", default=["koala", "koala-plus"], help="released models, or .safetensors files of koala train")
-    sub.add_argument("--vividness", type=_share, nargs="+", default=[0.0, 0.4, 1.0], help="of koala-plus, 0 to 1; a row each")
+    sub.add_argument("--vividness", type=_share, nargs="+", default=[0.0, 0.5, 1.0], help="of koala-plus, 0 to 1; a row each")
     _extractor(sub)
 
     sub = command("study", study, "say how often recoloured photographs were taken for real")
@@ -96,7 +96,7 @@ def parser():
     sub.add_argument("-o", "--output", default="colored", help="folder of the coloured PNGs")
     sub.add_argument("--model", default="koala-plus", help="a released model, koala or koala-plus, or a .safetensors file of koala train")
     sub.add_argument("--vividness", type=_share, default=argparse.SUPPRESS, metavar="0…1",
-                     help="of koala-plus: 0 is cautious, 1 vivid (default: 0.4)")
+                     help="of koala-plus: 0 is cautious, 1 vivid (default: 0.5)")
     sub.add_argument("--strength", type=float, default=1.0, help="factor on the predicted chroma")
     _extractor(sub)
     return top

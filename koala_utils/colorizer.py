@@ -22,7 +22,7 @@ from koala_utils.weights import RELEASED, WeightsError, load_weights, read_metad
 
 # Pixels, side of a square of the area at which chroma is predicted; chosen on validation photographs.
 SIZES = {"koala": 128, "koala-plus": 240}
-VIVIDNESS = 0.4  # koala-plus's, where none is asked for
+VIVIDNESS = 0.5  # koala-plus's, where none is asked for
 STRIP_PIXELS = 4_000_000  # recombined at a time, which bounds the memory for large photographs
 
 

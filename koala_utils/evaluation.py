@@ -146,8 +146,8 @@ def mean_color_baseline(photos):
     return method
 
 
-def model_methods(models=("koala", "koala-plus"), extractor=DEFAULT, vividness=(0.0, 0.4, 1.0)):
-    """Methods of :func:`evaluate`: each model, and koala-plus once for each vividness, as "koala-plus 0.4"."""
+def model_methods(models=("koala", "koala-plus"), extractor=DEFAULT, vividness=(0.0, 0.5, 1.0)):
+    """Methods of :func:`evaluate`: each model, and koala-plus once for each vividness, as "koala-plus 0.5"."""
     methods = {}
     for model in models:
         settings = vividness if load_network(model).name == "koala-plus" else [None]

@@ -24,10 +24,9 @@ PLUS_BOTTOM = "out_relu"
 PLUS_SKIPS = [("block_13_expand_relu", 256), ("block_6_expand_relu", 128), ("block_3_expand_relu", 96)]
 
 
-def _conv(x, filters, stride=1, activation="relu", kernel=3, **options):
-    # Keras's default, Glorot's, halves the variance of a signal in every ReLU layer; He's keeps it.
+def _conv(x, filters, stride=1, activation="relu", kernel=3, initializer="glorot_uniform", **options):
     return layers.Conv2D(filters, kernel, stride, padding="same", activation=activation,
-                         kernel_initializer="he_normal", **options)(x)
+                         kernel_initializer=initializer, **options)(x)
 
 
 def fuse_by_stacking(features, embedding, dtype=None):
@@ -121,8 +120,9 @@ def build_plus(embedding_size=1000, fusion=True, skips=True, dtype="float32"):
         x = layers.UpSampling2D(2, interpolation="nearest", name=f"decoder_{i}_up", dtype=dtype)(x)
         if skips:
             x = layers.Concatenate(name=f"decoder_{i}_skip", dtype=dtype)([x, encoder.get_layer(skip).output])
-        x = _conv(x, filters, name=f"decoder_{i}", dtype=dtype)
-    x = _conv(x, PLUS_SKIPS[-1][1], name="decoder_4", dtype=dtype)
+        # Glorot's initialization, Keras's default, halves the variance of a signal in every ReLU layer; He's keeps it.
+        x = _conv(x, filters, initializer="he_normal", name=f"decoder_{i}", dtype=dtype)
+    x = _conv(x, PLUS_SKIPS[-1][1], initializer="he_normal", name="decoder_4", dtype=dtype)
     x = _conv(x, len(quantization.bins()[0]), activation=None, kernel=1, name="bins", dtype=dtype)
     logits = layers.Activation("linear", name="logits", dtype="float32")(x)
     return keras.Model([lightness, embedding], logits, name="koala-plus")

@@ -18,7 +18,7 @@ ops = keras.ops
 
 GRID = 10.0  # side of a bin in units of a*b*
 SIGMA = 5.0  # of the soft encoding, in units of a*b*
-MOST_REBALANCING = 1.25  # exponent of the weights at vividness 1: some 0.85 of the truth's colourfulness on validation photographs
+COLDEST = 0.6  # temperature at vividness 1; chosen by eye and colourfulness on validation photographs
 UNIFORM_SHARE = 0.5  # of a uniform distribution in the smoothed prior: the lambda of the paper's equation 4
 
 
@@ -80,22 +80,25 @@ def rebalancing_weights():
 
 
 def decode(logits, vividness=0.0):
-    """The chroma that a distribution over the bins stands for: its mean, after rare colours have been given more weight.
+    """The chroma that a distribution over the bins stands for: rare colours are given more weight, then the annealed mean is taken.
 
     Photographs are mostly greyish, so a network that tells the truth finds grey likely everywhere. Zhang et al. weigh
     rare colours up in the loss; weighing the finished distribution does the same to a network that has learned it
-    well (it is Bayes' rule with another prior), and leaves the strength open until a photograph is coloured.
+    well (it is Bayes' rule with another prior), and leaves the strength open until a photograph is coloured. Weights alone
+    tint what should be neutral, for they lift all that is unlikely; the annealed mean (their equation 5), in which a
+    temperature below 1 favours the likely, keeps it clean.
 
     Args:
         logits: (..., 261).
-        vividness: 0 is the mean of what the network believes, the answer of least squared error; 0.8 weighs as
-            Zhang et al. do; 1 a little more.
+        vividness: 0 is the mean of what the network believes, the answer of least squared error; 1 takes the weights
+            in full, as Zhang et al. do, at a temperature of 0.6 (theirs is 0.38).
 
     Returns:
         float32 (..., 2) in [-1, 1].
     """
-    rebalanced = ops.cast(logits, "float32") + vividness * MOST_REBALANCING * np.log(rebalancing_weights())
-    return ops.matmul(ops.softmax(rebalanced), bins()[0])
+    rebalanced = ops.cast(logits, "float32") + vividness * np.log(rebalancing_weights())
+    temperature = 1 - (1 - COLDEST) * vividness
+    return ops.matmul(ops.softmax(rebalanced / temperature), bins()[0])
 
 
 def cross_entropy(chroma, logits):

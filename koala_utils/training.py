@@ -41,7 +41,7 @@ DEFAULTS = {
     "learning_rate": 1e-3,  # the paper's
     "schedule": "constant",  # the paper's; or "cosine", down to a hundredth with a short warm-up
     "average": 0.0,  # momentum of an exponential average of the weights; 0 turns it off
-    "perceptual": 0.0,  # weight of koala_utils.perception's distance, at vividness 0.4, in the loss
+    "perceptual": 0.0,  # weight of koala_utils.perception's distance, at vividness 0.5, in the loss
     "freeze": False,  # True: koala-plus's encoder stays as its classifier left it, and only the decoder learns
     "fusion": True,  # False: the ablation without the embedding
     "seed": 0,
@@ -140,7 +140,7 @@ def _loss(options):
     def loss(truth, output):
         chroma, lightness = truth[..., :2], truth[..., 2:]
         total = own(chroma, output)
-        return total + weight * distance(lightness, chroma_of(output, 0.4), chroma) if weight else total
+        return total + weight * distance(lightness, chroma_of(output, 0.5), chroma) if weight else total
 
     return loss
 

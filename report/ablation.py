@@ -58,7 +58,7 @@ def perceptual():
     distance = perceptual_distance(CROP)
 
     def loss(truth, output):
-        return cross_entropy(truth, output) + distance(truth[..., 2:], chroma_of(output, 0.4), truth[..., :2])
+        return cross_entropy(truth, output) + distance(truth[..., 2:], chroma_of(output, 0.5), truth[..., :2])
 
     return loss
 

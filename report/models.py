@@ -71,7 +71,7 @@ Written by `python report/models.py`; the trainings are in [training](training/R
 
 ## A dozen test photographs
 
-Every twelfth of the 150, two in a line; each as grey, koala, koala-plus at vividness 0, 0.4 and 1, and the truth.
+Every twelfth of the 150, two in a line; each as grey, koala, koala-plus at vividness 0, 0.5 and 1, and the truth.
 
 ![Twelve test photographs in grey, as koala and koala-plus colour them, and in truth.](figures/test_dozen.jpg)
 
@@ -79,7 +79,7 @@ Every twelfth of the 150, two in a line; each as grey, koala, koala-plus at vivi
 
 ## A dozen historical photographs
 
-Every fourth of the Farm Security Administration's, two in a line; each as grey, koala, and koala-plus at vividness 0, 0.4 and 1.
+Every fourth of the Farm Security Administration's, two in a line; each as grey, koala, and koala-plus at vividness 0, 0.5 and 1.
 
 ![Twelve photographs of 1935 to 1943 in grey, and as koala and koala-plus colour them.](figures/historical_dozen.jpg)
 

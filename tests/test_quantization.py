@@ -65,10 +65,10 @@ def test_rebalancing_is_equation_4_and_one_on_average():
 
 
 @pytest.mark.parametrize("vividness", [0.0, 0.4, 1.0])
-def test_decoding_is_the_mean_of_the_rebalanced_distribution(vividness):
+def test_decoding_is_the_annealed_mean_of_the_rebalanced_distribution(vividness):
     logits = RNG.normal(size=(3, 4, 261)).astype(np.float32)
-    weights = quantization.rebalancing_weights() ** (vividness * quantization.MOST_REBALANCING)
-    probabilities = softmax(logits, -1) * weights
+    temperature = 1 - 0.4 * vividness
+    probabilities = (softmax(logits, -1) * quantization.rebalancing_weights() ** vividness) ** (1 / temperature)
     expected = probabilities / probabilities.sum(-1, keepdims=True) @ CENTERS
     assert np.abs(numpy(quantization.decode(logits, vividness)) - expected).max() < 1e-5
 
