@@ -99,8 +99,10 @@ the vivid ones at vividness 1.
 
 {ablation}
 
-One seed and a short training: differences of a hundredth mean little. The classifier's feature maps and the bins are worth most. With the encoder
-trained too, so short a run does worse; the released model trains it in its second stage, at a lower rate and for longer.
+One seed and a short training: differences of a hundredth mean little. Choosing among bins is worth most (0.724 against 0.867 for the squared error), then the
+finer feature maps (0.796 without), then the embedding (0.753 without). Weights against rarity in the loss make vivid colours that cannot be taken back;
+in the decoding they can. Training the encoder too changes nothing in so short a run. The squared error of the mean beside the cross-entropy helps, 0.701; it was
+measured after the released model had been trained, which does not have it.
 
 ## Other extractors
 
