@@ -219,7 +219,7 @@ def test_scores_are_written_with_their_columns(scores, tmp_path):
 # ---------------------------------------------------------------- the released model
 
 
-@pytest.mark.parametrize("model, at_most", [("koala", 0.8), ("koala-plus", 0.72)])
+@pytest.mark.parametrize("model, at_most", [("koala", 0.78), ("koala-plus", 0.75)])
 def test_released_model_s_share_of_grey_s_error_on_the_test_photographs(published, model, at_most):
     error = grey = 0
     for path in find_photos("test"):  # all: the first forty are easier than the rest

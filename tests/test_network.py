@@ -83,6 +83,14 @@ def test_sizes_in_between_are_reflected(network):
     assert np.abs(predict_chroma(network, light, VECTOR) - expected).max() < 1e-5
 
 
+def test_left_and_right_do_not_matter(network):
+    light = lightness(16, 24)
+    one, mirrored = (predict_chroma(network, x, VECTOR) for x in (light, light[:, :, ::-1]))
+    assert np.abs(one - mirrored[:, :, ::-1]).max() < 1e-5
+    alone = keras.ops.convert_to_numpy(network([light, VECTOR]))
+    assert np.abs(one - alone).max() > 1e-4  # the network itself is not symmetric
+
+
 def test_photographs_of_a_batch_do_not_mix(network):
     light, vectors = lightness(16, 24, count=2), RNG.normal(size=(2, 1000))
     together = predict_chroma(network, light, vectors)

@@ -62,7 +62,7 @@ def test_pinned_constraints_satisfy_every_bound():
 def test_package_imports_only_what_it_requires():
     import sys
 
-    needed = {"pil": "pillow", "ipython": "ipython"}
+    needed = {"pil": "pillow", "skimage": "scikit-image"}
     allowed = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]} | {"koala-utils"}
     for path in (ROOT / "koala_utils").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

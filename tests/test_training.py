@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from koala_utils import records, training
 from koala_utils.embedding import load_extractor
-from koala_utils.network import build_network, predict_chroma
+from koala_utils.network import build_network, chroma_of
 from koala_utils.training import TrainingError, train
 from koala_utils.weights import WeightsError, load_weights, read_metadata
 
@@ -55,7 +55,7 @@ def test_history_has_a_line_an_epoch_with_the_ratio_to_grey(finished, bundled_re
         assert {"epoch", "loss", "val_loss", "val_ratio", "seconds"} <= row.keys()
         assert read == pytest.approx(row)
     (light, vector), truth = next(records.validation_batches(bundled_records, 32).as_numpy_iterator())
-    error = np.mean((predict_chroma(network, light, vector) - truth) ** 2)
+    error = np.mean((chroma_of(network([light, vector], training=False)) - truth) ** 2)
     assert history[-1]["val_ratio"] == pytest.approx(error / np.mean(truth**2), rel=1e-3)
 
 
@@ -146,7 +146,7 @@ def test_koala_plus_begins_with_the_classifier_and_learns(bundled_records, tmp_p
 def test_koala_plus_s_validation_is_its_cautious_chroma_s(bundled_records, tmp_path):
     network, history = train(bundled_records, tmp_path, epochs=1, **TINY | {"model": "koala-plus"})
     (light, vector), truth = next(records.validation_batches(bundled_records, 32).as_numpy_iterator())
-    error = np.mean((predict_chroma(network, light, vector, 0.0) - truth) ** 2)
+    error = np.mean((chroma_of(network([light, vector], training=False)) - truth) ** 2)
     assert history[-1]["val_ratio"] == pytest.approx(error / np.mean(truth**2), rel=1e-3)
 
 
