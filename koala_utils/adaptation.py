@@ -9,7 +9,7 @@ from pathlib import Path
 
 from koala_utils import film, records
 from koala_utils.backend import keras, tf
-from koala_utils.embedding import EXTRACTORS, load_extractor, standardized
+from koala_utils.embedding import classifier_for, standardized
 from koala_utils.training import Checkpoint, claim, resume
 from koala_utils.weights import load_weights, save_weights
 
@@ -34,10 +34,7 @@ def adapt(records_folder, run, epochs=2, size=224, batch=32, learning_rate=1e-4,
     """
     run = Path(run)
     keras.utils.set_random_seed(seed)
-    teacher, student = (EXTRACTORS[TEACHER].build(weights=None, classifier_activation=None, input_shape=(size, size, 3))
-                        for _ in range(2))
-    teacher.set_weights(load_extractor(TEACHER).get_weights())
-    student.set_weights(teacher.get_weights())
+    teacher, student = classifier_for(size, TEACHER), classifier_for(size, TEACHER)
     if start_from:
         load_weights(student, start_from)
     for layer in student.layers:

@@ -212,7 +212,8 @@ def _sheets_of_grey(paths, options):
 
     methods = {"grey": evaluation.grey_baseline,
                **evaluation.model_methods(options.model, options.extractor, options.vividness)}
-    _write_sheets([[method(photos.read_photo(path)) for method in methods.values()] for path in paths], options.sheets)
+    read = map(photos.read_photo, paths)
+    _write_sheets([[method(photo) for method in methods.values()] for photo in read], options.sheets)
     print(f"{len(paths)} photographs of {options.source}, all grey: no truth to compare with; contact sheets in"
           f" {options.sheets}, columns: {', '.join(methods)}")
 

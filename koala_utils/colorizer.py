@@ -113,7 +113,7 @@ def render(prediction, vividness=None, strength=1.0):
     inner = recombine(prediction.photo[top:bottom, left:right], prediction.lightness, chroma * strength)
     if inner.shape[:2] == prediction.photo.shape[:2]:
         return inner
-    result = np.repeat(np.round(film.grey_of(prediction.photo) * 255).astype(np.uint8), 3, axis=-1)
+    result = film.grey_photo(prediction.photo)
     result[top:bottom, left:right] = inner
     return result
 

@@ -79,6 +79,13 @@ def load_extractor(name="mobilenet_v2", pretrained=True):
     return model
 
 
+def classifier_for(size, name="mobilenet_v2"):
+    """A classifier like :func:`load_extractor`'s for squares of another size, of its own: it may be trained or taken apart."""
+    model = EXTRACTORS[name].build(weights=None, classifier_activation=None, input_shape=(size, size, 3))
+    model.set_weights(load_extractor(name).get_weights())
+    return model
+
+
 def extractor_input(grey, name="mobilenet_v2"):
     """What the extractor is shown: the whole grey photograph, squeezed to its square, three times over.
 

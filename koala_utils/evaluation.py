@@ -127,7 +127,7 @@ def _lab(rgb):
 
 def grey_baseline(photo):
     """The photograph's own grey, uint8 (H, W, 3): the zero of every figure of colour."""
-    return np.repeat(np.round(film.grey_of(photo) * 255).astype(np.uint8), 3, axis=-1)
+    return film.grey_photo(photo)
 
 
 def mean_color_baseline(photos):

@@ -47,6 +47,11 @@ def grey_of(photo):
     return to_grey(photo / np.float32(255)).numpy()
 
 
+def grey_photo(photo):
+    """The same grey as a photograph again: uint8 (H, W, 3) with three equal channels."""
+    return np.repeat(np.round(grey_of(photo) * 255).astype(np.uint8), 3, axis=-1)
+
+
 def find_picture(grey, deepest=0.2):
     """Where the picture lies inside the black edge of a film or the white one of a print.
 

@@ -6,7 +6,7 @@ Perceptual Metric", arXiv 1801.03924, 2018, equation 1), without its learned wei
 
 from koala_utils import lab
 from koala_utils.backend import keras
-from koala_utils.embedding import EXTRACTORS, load_extractor, standardized
+from koala_utils.embedding import classifier_for, standardized
 
 ops = keras.ops
 
@@ -21,8 +21,7 @@ def perceptual_distance(size):
     summed over `LAYERS`; and the mean squared difference of the standardized logits. The classifier is the bundled one that
     learned in colour, and it is not trained.
     """
-    classifier = EXTRACTORS[CLASSIFIER].build(weights=None, classifier_activation=None, input_shape=(size, size, 3))
-    classifier.set_weights(load_extractor(CLASSIFIER).get_weights())
+    classifier = classifier_for(size, CLASSIFIER)
     sees = keras.Model(classifier.input, [classifier.get_layer(name).output for name in LAYERS] + [classifier.output])
     sees.trainable = False
 

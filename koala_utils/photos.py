@@ -229,17 +229,19 @@ def collection(name):
         return _imagenette()
     _, folder, prefix = PUBLISHED[name]
     rows = [row for row in registry(name) if row["path"].startswith(prefix)]
-    fetcher = pooch.create(data_dir() / folder, base_url="",
-                           registry={row["path"]: row["sha256"] for row in rows},
-                           urls={row["path"]: row["url"] for row in rows})
     pooch.get_logger().setLevel("WARNING")
     try:
-        return sorted(Path(fetcher.fetch(row["path"])) for row in rows)
+        return sorted(_fetch(row, data_dir() / folder / row["path"]) for row in rows)
     except Exception as error:
         raise PhotoError(
             f"the collection {name!r} is not in {data_dir()} and could not be downloaded"
             f" ({type(error).__name__}); connect to the network once, or set KOALA_DATA_DIR to a folder that"
             " holds it.") from error
+
+
+def _fetch(row, path):
+    """The path of a photograph of a registry, downloaded where it is not there or not what the registry says."""
+    return Path(pooch.retrieve(row["url"], row["sha256"], fname=path.name, path=path.parent))
 
 
 def registry(name):

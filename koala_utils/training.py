@@ -79,6 +79,8 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
     options = DEFAULTS | options
     if options["model"] not in BUILDERS:
         raise TrainingError(f"no model is called {options['model']!r}; there are {', '.join(BUILDERS)}.")
+    if options["freeze"] and options["model"] != "koala-plus":
+        raise TrainingError(f"freeze keeps koala-plus's pretrained encoder as it is; {options['model']} has none.")
     stride = STRIDES[options["model"]]
     if options["crop"] % stride:
         raise TrainingError(f"a crop of {options['crop']} px is not a multiple of {stride}, which the network needs.")

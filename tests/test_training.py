@@ -192,6 +192,7 @@ def test_unknown_option_is_refused_with_the_known_ones(bundled_records, tmp_path
 
 @pytest.mark.parametrize("wrong, kind", [({"schedule": "linear"}, TrainingError), ({"crop": 30}, TrainingError),
                                          ({"model": "wombat"}, TrainingError),
+                                         ({"model": "koala", "freeze": True}, TrainingError),
                                          ({"start_from": "nowhere.safetensors"}, WeightsError)])
 def test_refused_request_is_one_sentence_and_does_not_claim_the_folder(bundled_records, tmp_path, wrong, kind):
     with pytest.raises(kind) as error:
