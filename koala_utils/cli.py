@@ -62,6 +62,7 @@ def parser():
     sub.add_argument("--learning-rate", type=float, default=1e-3)
     sub.add_argument("--schedule", choices=["constant", "cosine"], default="constant")
     sub.add_argument("--average", type=float, default=0.0, help="momentum of a running average of the weights")
+    sub.add_argument("--mean-error", type=float, default=0.0, metavar="WEIGHT", help="of the squared error of koala-plus's cautious colors in the loss")
     sub.add_argument("--perceptual", type=float, default=0.0, metavar="WEIGHT", help="of a classifier's view of the colours in the loss")
     sub.add_argument("--freeze", action="store_true", help="train koala-plus's decoder alone")
     sub.add_argument("--no-fusion", dest="fusion", action="store_false", help="leave the embedding out")

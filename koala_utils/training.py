@@ -41,6 +41,7 @@ DEFAULTS = {
     "learning_rate": 1e-3,  # the paper's
     "schedule": "constant",  # the paper's; or "cosine", down to a hundredth with a short warm-up
     "average": 0.0,  # momentum of an exponential average of the weights; 0 turns it off
+    "mean_error": 0.0,  # weight of the squared error of koala-plus's cautious colors, beside its cross-entropy
     "perceptual": 0.0,  # weight of koala_utils.perception's distance, at vividness 0.5, in the loss
     "freeze": False,  # True: koala-plus's encoder stays as its classifier left it, and only the decoder learns
     "fusion": True,  # False: the ablation without the embedding
@@ -81,6 +82,8 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
         raise TrainingError(f"no model is called {options['model']!r}; there are {', '.join(BUILDERS)}.")
     if options["freeze"] and options["model"] != "koala-plus":
         raise TrainingError(f"freeze keeps koala-plus's pretrained encoder as it is; {options['model']} has none.")
+    if options["mean_error"] and options["model"] != "koala-plus":
+        raise TrainingError(f"mean_error adds to koala-plus's cross-entropy; {options['model']}'s loss is that error already.")
     stride = STRIDES[options["model"]]
     if options["crop"] % stride:
         raise TrainingError(f"a crop of {options['crop']} px is not a multiple of {stride}, which the network needs.")
@@ -135,14 +138,18 @@ def _with_lightness(inputs, chroma):
 
 
 def _loss(options):
-    """The model's own loss and, where asked for, how differently a classifier sees output and truth."""
-    own, weight = LOSSES[options["model"]], options["perceptual"]
-    distance = perceptual_distance(options["crop"]) if weight else None
+    """The model's own loss and, where asked for, the cautious colors' error and how differently a classifier sees output and truth."""
+    own, mean_error, perceptual = LOSSES[options["model"]], options["mean_error"], options["perceptual"]
+    distance = perceptual_distance(options["crop"]) if perceptual else None
 
     def loss(truth, output):
         chroma, lightness = truth[..., :2], truth[..., 2:]
         total = own(chroma, output)
-        return total + weight * distance(lightness, chroma_of(output, 0.5), chroma) if weight else total
+        if mean_error:
+            total += mean_error * ab_error(truth, output)
+        if perceptual:
+            total += perceptual * distance(lightness, chroma_of(output, 0.5), chroma)
+        return total
 
     return loss
 

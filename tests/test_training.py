@@ -158,6 +158,13 @@ def test_perceptual_distance_adds_to_the_loss(bundled_records, tmp_path):
     assert with_it["val_ab_error"] == pytest.approx(without["val_ab_error"], rel=1e-4)
 
 
+def test_mean_error_adds_the_squared_error_to_the_loss(bundled_records, tmp_path):
+    options = TINY | {"model": "koala-plus", "epochs": 1, "learning_rate": 0.0}
+    (_, [without]), (_, [with_it]) = (train(bundled_records, tmp_path / str(weight), mean_error=weight, **options)
+                                      for weight in (0.0, 100.0))
+    assert with_it["val_loss"] == pytest.approx(without["val_loss"] + 100 * without["val_ab_error"], rel=1e-4)
+
+
 # ---------------------------------------------------------------- refusals
 
 
@@ -193,6 +200,7 @@ def test_unknown_option_is_refused_with_the_known_ones(bundled_records, tmp_path
 @pytest.mark.parametrize("wrong, kind", [({"schedule": "linear"}, TrainingError), ({"crop": 30}, TrainingError),
                                          ({"model": "wombat"}, TrainingError),
                                          ({"model": "koala", "freeze": True}, TrainingError),
+                                         ({"model": "koala", "mean_error": 1.0}, TrainingError),
                                          ({"start_from": "nowhere.safetensors"}, WeightsError)])
 def test_refused_request_is_one_sentence_and_does_not_claim_the_folder(bundled_records, tmp_path, wrong, kind):
     with pytest.raises(kind) as error:
