@@ -1,5 +1,6 @@
 # make course   set up and run the course end to end on the bundled photographs
 # make test     the unit tests, and every notebook
+# make report   every figure and table of report/, from the released weights and the photographs
 # make setup    only the installation, into .venv
 # make lab      JupyterLab on the notebooks
 # Python 3.11 or newer and make are all that is needed: make setup PYTHON=python3.12 takes another one.
@@ -7,7 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: course test setup lab
+.PHONY: course test report setup lab
 .DEFAULT_GOAL := course
 
 course: setup
@@ -16,13 +17,16 @@ course: setup
 test: setup
 	@$(BIN)/python -m pytest
 
+report: setup
+	@$(BIN)/python report/build.py
+
 setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make setup PYTHON=python3.12")'
 	@echo "installing into .venv (about 2 GB, some minutes) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[course,test]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[course,report,test]"
 	@touch $@
 	@echo "installed; next: make course, or make lab"
 

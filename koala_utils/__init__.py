@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = Path(__file__).parents[1]  # the checkout, with notebooks/ and report/
 WORK = Path(os.environ.get("KOALA_WORK_DIR") or ROOT / "work")  # what the course writes when it is run
+REPORT = Path(os.environ.get("KOALA_REPORT_DIR") or WORK / "report")  # figures and tables; `make report` sets it
 
 _HOMES = {"colorize": "colorizer", "read_photo": "photos", "save_photo": "photos", "find_photos": "photos"}
 

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from koala_utils import film, lab
 from koala_utils.backend import tf
-from koala_utils.colorizer import colorize, load_network
+from koala_utils.colorizer import load_network, predict, render
 from koala_utils.embedding import DEFAULT, EXTRACTORS, class_names, logits_of
 from koala_utils.photos import read_photo, registry, replacing
 
@@ -151,10 +151,27 @@ def model_methods(models=("koala", "koala-plus"), extractor=DEFAULT, vividness=(
     methods = {}
     for model in models:
         settings = vividness if load_network(model).name == "koala-plus" else [None]
+        look = _remembering(functools.partial(predict, model=model, extractor=extractor))
         for setting in settings:
             name = Path(model).stem + ("" if setting is None else f" {setting:g}")
-            methods[name] = functools.partial(colorize, model=model, extractor=extractor, vividness=setting)
+            methods[name] = functools.partial(_render_seen, look, setting)
     return methods
+
+
+def _render_seen(look, vividness, photo):
+    return render(look(photo), vividness)
+
+
+def _remembering(look):
+    """The same function, which keeps its last answer: the network is asked once a photograph, and not for every vividness."""
+    last = [None, None]
+
+    def remembered(photo):
+        if last[0] is not photo:
+            last[:] = photo, look(photo)
+        return last[1]
+
+    return remembered
 
 
 # ---------------------------------------------------------------- many photographs
@@ -186,17 +203,34 @@ def evaluate(paths, methods: dict[str, Callable] | None = None, progress=True, o
         methods = {"grey": grey_baseline, "mean color": mean_color_baseline(map(read_photo, paths)), **model_methods()}
     scores = []
     for path in tqdm(paths, unit="photo", disable=not progress, desc="evaluating"):
-        truth, label = read_photo(path), label_of(path)
+        truth = read_photo(path)
         outputs = {name: method(truth) for name, method in methods.items()}
-        grey = ab_error(grey_baseline(truth), truth)
-        true_top1 = None if label is None else int(top_classes_of(truth)[0] == label)
-        for name, output in outputs.items():
-            seen = top_classes_of(output) if label is not None else []
-            scores.append(Score(path.name, name, ab_error(output, truth), grey, psnr(output, truth), ssim(output, truth),
-                                ciede2000(output, truth), colorfulness(output), colorfulness(truth),
-                                int(label == seen[0]) if seen else None, int(label in seen) if seen else None, true_top1))
+        scores += score(path.name, truth, outputs, label_of(path))
         if on_photo:
             on_photo(path, truth, outputs)
+    return scores
+
+
+def score(photo, truth, outputs, label=None):
+    """What several methods made of one photograph.
+
+    Args:
+        photo: its name.
+        truth: uint8 (H, W, 3).
+        outputs: a dict from method to uint8 (H, W, 3).
+        label: index of its ImageNet class, where it is known.
+
+    Returns:
+        A list of `Score`, one a method.
+    """
+    grey = ab_error(grey_baseline(truth), truth)
+    true_top1 = None if label is None else int(top_classes_of(truth)[0] == label)
+    scores = []
+    for name, output in outputs.items():
+        seen = top_classes_of(output) if label is not None else []
+        scores.append(Score(photo, name, ab_error(output, truth), grey, psnr(output, truth), ssim(output, truth),
+                            ciede2000(output, truth), colorfulness(output), colorfulness(truth),
+                            int(label == seen[0]) if seen else None, int(label in seen) if seen else None, true_top1))
     return scores
 
 

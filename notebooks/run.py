@@ -1,5 +1,7 @@
 """Runs the notebooks of the course in order, a line each: what `make course` does after the installation.
 
+    python notebooks/run.py [NUMBER ...]
+
 The executed copies, with all their figures, go to work/notebooks; the notebooks themselves stay as they are.
 """
 
@@ -11,7 +13,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from koala_utils import ROOT, WORK
+from koala_utils import REPORT, WORK
 
 
 def run(path):
@@ -27,7 +29,8 @@ def run(path):
 
 
 def main():
-    paths = sorted(Path(__file__).parent.glob("0[1-5]*.ipynb"))
+    numbers = [number.zfill(2) for number in sys.argv[1:]]
+    paths = [path for path in sorted(Path(__file__).parent.glob("0*.ipynb")) if not numbers or path.name[:2] in numbers]
     for number, path in enumerate(paths, 1):
         print(f"{number}/{len(paths)}  {path.stem:<26}", end="", flush=True)
         began = time.monotonic()
@@ -38,7 +41,7 @@ def main():
             sys.exit(f"{path.name} stopped at an error; its cells are in {WORK / 'notebooks' / path.name}."
                      " Paste it with the output of `koala check` into a bug report.")
         print(f"{time.monotonic() - began:6.0f} s")
-    print(f"\ncolour photographs:  {ROOT / 'report' / 'figures'}\nexecuted notebooks:  {WORK / 'notebooks'}"
+    print(f"\ncolour photographs:  {REPORT / 'figures'}\nexecuted notebooks:  {WORK / 'notebooks'}"
           "\nto read and change them:  make lab\nyour own photographs:  .venv/bin/koala colorize PHOTO")
 
 

@@ -10,7 +10,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio
 
 from koala_utils import evaluation
-from koala_utils.colorizer import colorize
+from koala_utils.colorizer import colorize, predict
 from koala_utils.embedding import class_names
 from koala_utils.evaluation import Score, ab_error, colorfulness, grey_baseline, mean_color_baseline, psnr, summarize
 from koala_utils.photos import BUNDLED, find_photos, read_photo, resize_short_side
@@ -228,3 +228,15 @@ def test_released_model_s_share_of_grey_s_error_on_the_test_photographs(publishe
         error += ab_error(output, truth)
         grey += ab_error(grey_baseline(truth), truth)
     assert error / grey <= at_most
+
+
+def test_koala_plus_is_asked_once_for_all_vividness(small_photos, monkeypatch):
+    asked = []
+    monkeypatch.setattr(evaluation, "predict", lambda photo, model, extractor: asked.append(model) or predict(photo, model, extractor))
+    photos = [read_photo(path) for path in small_photos[:2]]
+    methods = evaluation.model_methods()
+    outputs = [{name: method(photo) for name, method in methods.items()} for photo in photos]
+    assert asked == ["koala", "koala-plus"] * 2
+    for photo, output in zip(photos, outputs):
+        assert np.array_equal(output["koala-plus 1"], colorize(photo, "koala-plus", vividness=1.0))
+    assert not np.array_equal(outputs[0]["koala-plus 0"], outputs[0]["koala-plus 1"])
