@@ -77,14 +77,14 @@ def photo_grid(rows, alt, column_titles=(), row_titles=(), row_notes=(), path=No
     show(figure, alt, path, photographic=True)
 
 
-def curves(series, alt, x_label, y_label, path=None, reference=None, log=False):
+def curves(series, alt, x_label, y_label, path=None, reference=None, log=False, log_x=False):
     """Lines with markers: `series` is a dict from label to (x, y); `reference` a (label, y) drawn as a dashed line."""
     figure, ax = plt.subplots(figsize=(6.5, 3.4))
     for label, (x, y) in series.items():
         ax.plot(x, y, marker="o", markersize=4, label=label)
     if reference:
         ax.axhline(reference[1], color="0.5", linestyle="--", label=reference[0])
-    ax.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+    ax.set(xlabel=x_label, ylabel=y_label, xscale="log" if log_x else "linear", yscale="log" if log else "linear")
     ax.grid(alpha=0.3, which="both")
     ax.legend(frameon=False)
     show(figure, alt, path)
