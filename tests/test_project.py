@@ -123,6 +123,21 @@ def test_code_cells_are_short(path):
         assert len(lines) <= 15, f"{len(lines)} lines: {source(cell)[:80]}"
 
 
+def checks(path):
+    """The cells that check an exercise: their source, and what they printed when the notebook was last run."""
+    tagged = [cell for cell in cells(path) if "exercise-check" in cell["metadata"].get("tags", [])]
+    assert all("nbval-check-output" in cell["metadata"]["tags"] for cell in tagged)  # so that the tests hold them to it
+    return [(source(cell), "".join(source({"source": output["text"]}) for output in cell["outputs"])) for cell in tagged]
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.name[0].isdigit()], ids=lambda path: path.stem)
+def test_exercises_fail_unsolved_and_pass_solved(path):
+    unsolved, solved = checks(path), checks(path.parent / "solutions" / path.name)
+    assert unsolved and [cell for cell, _ in unsolved] == [cell for cell, _ in solved]
+    assert all(printed.startswith("not yet: ") for _, printed in unsolved)
+    assert all(printed == "right\n" for _, printed in solved)
+
+
 # ---------------------------------------------------------------- recorded trainings
 
 
