@@ -2,12 +2,14 @@
 # make test     the unit tests, and every notebook
 # make setup    only the installation, into .venv
 # make lab      JupyterLab on the notebooks
+# make demo     a page on which you colour your own photographs, for this computer alone
+# make study    the colour Turing test: can you tell recoloured photographs from real ones?
 # Python 3.11 or newer and make are all that is needed: make setup PYTHON=python3.12 takes another one.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: course test setup lab
+.PHONY: course test setup lab demo study
 .DEFAULT_GOAL := course
 
 course: setup
@@ -28,3 +30,12 @@ setup: .venv/installed
 
 lab: setup
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+# Voilà's settings, loopback among them, are in notebooks/pages/voila.json; a kernel that lost its page ends after some minutes.
+VOILA = cd notebooks/pages && JUPYTER_PATH=$(CURDIR)/notebooks/pages $(CURDIR)/$(BIN)/voila
+
+demo: setup
+	@$(VOILA) demo.ipynb
+
+study: setup
+	@$(VOILA) study.ipynb
