@@ -37,7 +37,7 @@ MAX_UPLOADS = 20  # kept at a time
 # None that starts another program, as PostScript does; and a telephone that is asked for these sends its HEIC as JPEG.
 FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "WEBP": "image/webp", "GIF": "image/gif",
            "BMP": "image/bmp"}
-PREVIEW = 560  # pixels, side of a square of a preview's area: a slider must answer at once
+PREVIEW = 512  # pixels, side of a square of a preview's area: a slider must answer at once
 THUMBNAIL = 150
 LOOKS = {  # several plausible colorings: model and vividness of each
     "cautious": ("koala-plus", 0.0), "balanced": ("koala-plus", 0.5), "vivid": ("koala-plus", 1.0),
@@ -57,8 +57,8 @@ class Part(anywidget.AnyWidget):
     label = traitlets.Unicode().tag(sync=True)  # what a screen reader calls it
     hint = traitlets.Unicode().tag(sync=True)
 
-    def _repr_keys(self):
-        yield "label"  # and no pictures
+    def __repr__(self):  # a notebook is saved with it
+        return f"{type(self).__name__}({self.label!r})"
 
 
 class Slider(Part):
@@ -117,6 +117,13 @@ class Question(Part):
     number = traitlets.Int(0).tag(sync=True)
     count = traitlets.Int(0).tag(sync=True)
     seconds = traitlets.Float(0.0).tag(sync=True)
+
+
+class Panel(ipywidgets.VBox):
+    """Widgets, one below the other."""
+
+    def __repr__(self):
+        return f"{type(self).__name__}()"
 
 
 def compare(before, after, alt):
@@ -201,7 +208,7 @@ def _check_size(name, size):
         raise PhotoError(f"{name}: is empty, or a folder.")
 
 
-class Demo(ipywidgets.VBox):
+class Demo(Panel):
     """Colors photographs of one's own, or of the bundled ones, and lets one turn the knobs.
 
     The network is asked once a photograph; what the sliders change is rendered from its answer, at the size of a preview.
@@ -507,7 +514,7 @@ def _bars(title, classes, unit):
 # ---------------------------------------------------------------- the colour Turing test
 
 
-class Study(ipywidgets.VBox):
+class Study(Panel):
     """The colour Turing test of `koala_utils.study`: photographs, real or recolored, for two seconds or as long as one likes.
 
     Args:
@@ -618,7 +625,7 @@ def plate_assembly(plate, size=420):
         size: pixels; a larger plate is shown as a smaller copy, whose shifts are smaller too.
 
     Returns:
-        An `ipywidgets.VBox` with the attributes `together`, a dict from "blue" and "red" to their sliders; `fine`, from
+        A `Panel` with the attributes `together`, a dict from "blue" and "red" to their sliders; `fine`, from
         ("blue", "down") and so on to theirs; and `picture`, the `ipywidgets.HTML` that shows the color picture.
     """
     from koala_utils import plates
@@ -648,8 +655,8 @@ def plate_assembly(plate, size=420):
     row = "".join(_figure(jpeg(np.round(exposure * 255).astype(np.uint8)), f"through the {name} filter")
                   for exposure, name in zip(exposures, ("blue", "green", "red")))
     sliders = [_box(together[color], fine[color, "down"], fine[color, "right"], name="sliders") for color in colors]
-    widget = ipywidgets.VBox([ipywidgets.HTML(row).add_class("koala-exposures"), _box(*sliders, name="columns"),
-                              picture.add_class("koala-assembled")])
+    widget = Panel([ipywidgets.HTML(row).add_class("koala-exposures"), _box(*sliders, name="columns"),
+                    picture.add_class("koala-assembled")])
     widget.together, widget.fine, widget.picture = together, fine, picture
     return widget.add_class("koala-plate")
 

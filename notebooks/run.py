@@ -27,7 +27,7 @@ def run(path):
 
 
 def main():
-    paths = sorted(Path(__file__).parent.glob("0[1-5]*.ipynb"))
+    paths = sorted(Path(__file__).parent.glob("0[1-6]*.ipynb"))
     for number, path in enumerate(paths, 1):
         print(f"{number}/{len(paths)}  {path.stem:<26}", end="", flush=True)
         began = time.monotonic()
@@ -39,7 +39,7 @@ def main():
                      " Paste it with the output of `koala check` into a bug report.")
         print(f"{time.monotonic() - began:6.0f} s")
     print(f"\ncolour photographs:  {ROOT / 'report' / 'figures'}\nexecuted notebooks:  {WORK / 'notebooks'}"
-          "\nto read and change them:  make lab\nyour own photographs:  .venv/bin/koala colorize PHOTO")
+          "\nto read and change them:  make lab\nyour own photographs:  make demo, or .venv/bin/koala colorize PHOTO")
 
 
 if __name__ == "__main__":

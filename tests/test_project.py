@@ -78,10 +78,10 @@ def test_package_imports_only_what_it_requires():
 # ---------------------------------------------------------------- notebooks
 
 
-def test_five_notebooks_are_there_with_their_solutions():
+def test_six_notebooks_are_there_with_their_solutions():
     numbers = [path.name[:2] for path in NOTEBOOKS]
-    assert numbers[:5] == ["01", "02", "03", "04", "05"]
-    assert {path.name[:2] for path in SOLUTIONS} >= {"01", "02", "03", "04", "05"}
+    assert numbers[:6] == ["01", "02", "03", "04", "05", "06"]
+    assert {path.name[:2] for path in SOLUTIONS} >= {"01", "02", "03", "04", "05", "06"}
 
 
 def cells(path, kind="code"):
