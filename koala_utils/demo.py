@@ -221,7 +221,7 @@ class Demo(Panel):
     def __init__(self, collections=("bundled-historical", "bundled")):
         self.entries = [Entry(path.name, path) for name in collections for path in photos.find_photos(name)]
         self.current, self.model, self.lent = None, "koala-plus", {}
-        self._arriving, self._loader, self._following = bytearray(), None, True
+        self._arriving, self._batch, self._loader, self._following = bytearray(), (0, 1), None, True
         limits = f"{MAX_BYTES // 10**6} MB and {MAX_PIXELS // 10**6} megapixels each at most"
         self.uploads = Uploads(label="Choose photographs", hint=limits)
         tiles = [_tile(entry.title, _grey(entry.read()[0])) for entry in self.entries]
@@ -390,7 +390,7 @@ class Demo(Panel):
             self._arriving += b"".join(buffers)
         if message["last"]:
             data, self._arriving = self._arriving, bytearray()
-            with self._working():
+            with self._working((message["number"], message["count"])):
                 _check_size(_plain(message["name"]), max(len(data), message["size"]) if message["size"] >= 0 else 0)
                 self.upload(message["name"], data)
 
@@ -399,6 +399,8 @@ class Demo(Panel):
             self.uploads.messages = []
             with self._working():
                 self.choose(self.entries[change.new])
+            with self._silently():  # what could not be shown is not marked, and may be chosen again
+                self.gallery.selected = self.entries.index(self.current) if self.current else -1
 
     def _vividness_moved(self, _):
         if self._following:
@@ -433,11 +435,15 @@ class Demo(Panel):
         self.uploads.messages = [*self.uploads.messages, message]
 
     def _report(self, what, share):
-        self.uploads.busy, self.uploads.progress = what, share
+        """Says what is being done, and how far the whole batch of files is."""
+        number, count = self._batch
+        self.uploads.busy = what if count == 1 or not what else f"{what} ({number + 1} of {count})"
+        self.uploads.progress = (number + share) / count
 
     @contextlib.contextmanager
-    def _working(self):
+    def _working(self, batch=(0, 1)):
         """What goes wrong inside is said in a sentence beside the upload, and the page goes on working."""
+        self._batch = batch
         try:
             yield
         except PhotoError as error:
@@ -447,6 +453,7 @@ class Demo(Panel):
                 raise
             self._say(f"That did not work ({type(error).__name__}); please try another photograph.")
         finally:
+            self._batch = 0, 1
             self._report("", 0.0)
 
     @contextlib.contextmanager

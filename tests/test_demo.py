@@ -163,6 +163,18 @@ def test_turned_photograph_comes_back_upright_with_its_exif_and_profile(page):
     assert Image.open(io.BytesIO(page.wipe.after)).info["icc_profile"] == profile
 
 
+def test_progress_of_several_files_is_that_of_all(page):
+    said, shares = [], []
+    page.uploads.observe(lambda change: said.append(change.new), "busy")
+    page.uploads.observe(lambda change: shares.append(change.new), "progress")
+    for number, name in enumerate(("one.png", "two.png")):
+        send(page, name, encoded(make_photo(number), "PNG"), number=number, count=2)
+    assert "Colouring one.png … (1 of 2)" in said and "Colouring two.png … (2 of 2)" in said and said[-1] == ""
+    working = [share for share in shares if share]
+    assert working == sorted(working) and 0 < working[0] < 0.5 < working[-1] <= 1
+    assert [entry.title for entry in page.entries[:2]] == ["two.png", "one.png"]
+
+
 def bomb(width=60_000, height=60_000):
     """A PNG of a few hundred bytes that claims to be enormous."""
     def chunk(kind, data):
@@ -226,9 +238,9 @@ def test_what_nobody_foresaw_names_no_path(page, monkeypatch):
     monkeypatch.setattr(demo.Entry, "read", fail)
     page.gallery.selected = 2
     assert_one_sentence(page.uploads.messages[0], "OSError")
-    assert "secret" not in page.uploads.messages[0]
+    assert "secret" not in page.uploads.messages[0] and page.gallery.selected == -1
     monkeypatch.undo()
-    page.gallery.selected = 3
+    page.gallery.selected = 2
     assert page.uploads.messages == [] and page.wipe.after
 
 
