@@ -31,7 +31,9 @@ setup: .venv/installed
 lab: setup
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
-# Voilà's settings, loopback among them, are in notebooks/pages/voila.json; a kernel that lost its page ends after some minutes.
+# Voilà's settings are in notebooks/pages/voila.json. It listens on loopback alone. A page that is left takes its kernel, and with it the
+# photographs, along; Voilà asks for that without the XSRF token that it would demand, so that check is off (what may be asked
+# of the server names a kernel by its secret id; its sockets check the origin). A kernel that lost its page ends after two minutes.
 VOILA = cd notebooks/pages && JUPYTER_PATH=$(CURDIR)/notebooks/pages $(CURDIR)/$(BIN)/voila
 
 demo: setup

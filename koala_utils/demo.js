@@ -55,8 +55,10 @@ function slider(model, el) {
   };
   input.oninput = () => {
     speak();
+    model.set("moving", true);
     set(model, "value", Number(input.value));
   };
+  input.onchange = () => set(model, "moving", false);
   follow(model, ["min", "max", "step", "value"], () => {
     for (const name of ["min", "max", "step", "value"]) if (Number(input[name]) !== model.get(name)) input[name] = model.get(name);
     speak();

@@ -37,7 +37,7 @@ MAX_UPLOADS = 20  # kept at a time
 # None that starts another program, as PostScript does; and a telephone that is asked for these sends its HEIC as JPEG.
 FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "WEBP": "image/webp", "GIF": "image/gif",
            "BMP": "image/bmp"}
-PREVIEW = 512  # pixels, side of a square of a preview's area: a slider must answer at once
+PREVIEW, ROUGH = 560, 320  # pixels, side of a square of a preview's area; and while a slider moves, for it must answer at once
 THUMBNAIL = 150
 LOOKS = {  # several plausible colorings: model and vividness of each
     "cautious": ("koala-plus", 0.0), "balanced": ("koala-plus", 0.5), "vivid": ("koala-plus", 1.0),
@@ -70,6 +70,7 @@ class Slider(Part):
     max = traitlets.Float(1.0).tag(sync=True)
     step = traitlets.Float(0.01).tag(sync=True)
     unit = traitlets.Unicode("%").tag(sync=True)
+    moving = traitlets.Bool(False).tag(sync=True)  # until it is let go
     low = traitlets.Unicode().tag(sync=True)  # what the two ends mean
     high = traitlets.Unicode().tag(sync=True)
 
@@ -244,6 +245,8 @@ class Demo(Panel):
         self.gallery.observe(self._gallery_chosen, "selected")
         self.vividness.observe(self._vividness_moved, "value")
         self.strength.observe(self._strength_moved, "value")
+        for slider in (self.vividness, self.strength):
+            slider.observe(self._slider_let_go, "moving")
         self.looks.observe(self._look_chosen, "selected")
         self.lender.observe(self._lender_chosen, "value")
         self.download.on_msg(self._download_asked)
@@ -321,7 +324,10 @@ class Demo(Panel):
         from koala_utils import colorizer
 
         if self.current:
-            shown = colorizer.render(self._prediction(self.model), self._vividness(), self.strength.value)
+            prediction = self._prediction(self.model)
+            if self.vividness.moving or self.strength.moving:
+                prediction = _resized(prediction, colorizer.shrink(prediction.photo, ROUGH))
+            shown = colorizer.render(prediction, self._vividness(), self.strength.value)
             self.wipe.after = jpeg(shown, self.current.icc_profile)
 
     def _show_seen(self, lender=None):
@@ -411,6 +417,10 @@ class Demo(Panel):
 
     def _strength_moved(self, _):
         self._show()
+
+    def _slider_let_go(self, change):
+        if not change.new:
+            self._show()
 
     def _look_chosen(self, change):
         if self._following and change.new >= 0:

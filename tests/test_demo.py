@@ -81,6 +81,17 @@ def test_sliders_show_what_colorize_would_do(opened):
         assert np.abs(decoded(opened.wipe.after).astype(int) - expected).mean() < 3  # what JPEG leaves
 
 
+def test_moving_slider_shows_the_same_colors_in_fewer_pixels(opened):
+    opened.vividness.moving = True
+    opened.vividness.value = 1.0
+    rough = decoded(opened.wipe.after)
+    opened.vividness.moving = False
+    sharp = decoded(opened.wipe.after)
+    assert rough.size < 0.4 * sharp.size
+    smaller = np.asarray(Image.fromarray(sharp).resize(rough.shape[1::-1], Image.LANCZOS))
+    assert np.abs(rough.astype(int) - smaller).mean() < 6 and evaluation.ab_error(rough, smaller) < 20
+
+
 def test_download_is_what_is_shown_at_full_size(opened):
     photo = read_photo(opened.current.source)
     for look, (model, vividness) in demo.LOOKS.items():

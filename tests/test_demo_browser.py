@@ -327,6 +327,22 @@ def test_phone_shows_all_of_it_and_another_person_s_photographs_are_not_there(br
     page.close()
 
 
+def test_page_that_is_left_takes_its_photographs_along(browser, address, folder):
+    def ended():
+        return (folder / "server.log").read_text().count("Kernel shutdown")
+
+    before = ended()
+    page = visit(browser, address, **DESKTOP)
+    page.get_by_role("button", name="rocket").wait_for()
+    page.goto("about:blank")
+    for _ in range(100):
+        if ended() > before:
+            break
+        time.sleep(0.2)
+    assert ended() == before + 1
+    page.close()
+
+
 # ---------------------------------------------------------------- the study
 
 
