@@ -3,12 +3,14 @@
 # make report   every figure and table of report/, from the released weights and the photographs
 # make setup    only the installation, into .venv
 # make lab      JupyterLab on the notebooks
+# make demo     a page on which you colour your own photographs, for this computer alone
+# make study    the colour Turing test: can you tell recoloured photographs from real ones?
 # Python 3.11 or newer and make are all that is needed: make setup PYTHON=python3.12 takes another one.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: course test report setup lab
+.PHONY: course test report setup lab demo study
 .DEFAULT_GOAL := course
 
 course: setup
@@ -32,3 +34,14 @@ setup: .venv/installed
 
 lab: setup
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+# Voilà's settings are in notebooks/pages/voila.json. It listens on loopback alone. A page that is left takes its kernel, and with it the
+# photographs, along; Voilà asks for that without the XSRF token that it would demand, so that check is off (what may be asked
+# of the server names a kernel by its secret id; its sockets check the origin). A kernel that lost its page ends after two minutes.
+VOILA = cd notebooks/pages && JUPYTER_PATH=$(CURDIR)/notebooks/pages $(CURDIR)/$(BIN)/voila
+
+demo: setup
+	@$(VOILA) demo.ipynb
+
+study: setup
+	@$(VOILA) study.ipynb

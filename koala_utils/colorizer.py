@@ -59,6 +59,7 @@ class Prediction:
     picture: tuple  # (top, bottom, left, right) of what is not a film's edge
     lightness: np.ndarray  # (h, w, 1), of the small copy of the picture
     network: str  # "koala" or "koala-plus"
+    embedding: np.ndarray  # float (1000,), standardized, that the network was given
     output: np.ndarray  # of the network, (1, ...)
 
 
@@ -99,8 +100,9 @@ def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=N
     if embedding is None:
         largest = 2 * max(find_extractor(name).size for name in extractor.split("+"))
         embedding = embed([film.grey_of(shrink(inner, largest))], extractor)[0]
-    output = predict_output(network, lightness[None], np.asarray(embedding)[None])
-    return Prediction(photo, picture, lightness, network.name, np.asarray(output))
+    embedding = np.asarray(embedding)
+    output = predict_output(network, lightness[None], embedding[None])
+    return Prediction(photo, picture, lightness, network.name, embedding, np.asarray(output))
 
 
 def render(prediction, vividness=None, strength=1.0):

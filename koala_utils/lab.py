@@ -14,6 +14,7 @@ CHROMA_SCALE = 110.0
 _RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 _WHITE = (0.95047, 1.0, 1.08883)
 _THRESHOLD = 6 / 29
+_DARKEST, _BRIGHTEST = -1e-3 / 12.92, ((1.001 + 0.055) / 1.055) ** 2.4  # linear light of the sRGB values -1e-3 and 1 + 1e-3
 
 
 def to_lab(rgb):
@@ -30,12 +31,20 @@ def to_lab(rgb):
 
 def from_lab(lab):
     """L*, a*, b*, float (..., 3) -> sRGB, float32 (..., 3); colours outside sRGB fall outside [0, 1]."""
-    lab = tf.convert_to_tensor(lab, tf.float32)
+    return _with_gamma(_linear_from_lab(tf.convert_to_tensor(lab, tf.float32)))
+
+
+def _linear_from_lab(lab):
+    """L*, a*, b* -> red, green and blue in linear light."""
     l, a, b = tf.unstack(lab, axis=-1)
     y = (l + 16) / 116
     f = tf.stack([y + a / 500, y, y - b / 200], axis=-1)
-    xyz = tf.where(f > _THRESHOLD, f**3, 3 * _THRESHOLD**2 * (f - 4 / 29)) * tf.constant(_WHITE)
-    linear = tf.tensordot(xyz, tf.transpose(tf.linalg.inv(tf.constant(_RGB_TO_XYZ))), 1)
+    xyz = tf.where(f > _THRESHOLD, f * f * f, 3 * _THRESHOLD**2 * (f - 4 / 29)) * tf.constant(_WHITE)
+    return tf.tensordot(xyz, tf.transpose(tf.linalg.inv(tf.constant(_RGB_TO_XYZ))), 1)
+
+
+def _with_gamma(linear):
+    """Linear light -> sRGB."""
     return tf.where(linear > 0.0031308, 1.055 * tf.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
 
 
@@ -61,20 +70,20 @@ def to_rgb(lightness, chroma):
 
     Colours that sRGB cannot show are drawn towards grey at the same lightness and hue, and not cut
     off channel by channel, which would turn the hue and shift the lightness. The largest share of the
-    chroma that still fits is found by bisection, for the pixels that need it.
+    chroma that still fits is found by bisection, for the pixels that need it, and in linear light, which costs no powers.
     """
     lightness, chroma = tf.convert_to_tensor(lightness, tf.float32), tf.convert_to_tensor(chroma, tf.float32)
     l, ab = (lightness + 1) * 50, chroma * CHROMA_SCALE
-    rgb = from_lab(tf.concat([l, ab], -1))
-    outside = tf.reduce_any((rgb < -1e-3) | (rgb > 1 + 1e-3), axis=-1)
+    linear = _linear_from_lab(tf.concat([l, ab], -1))
+    outside = tf.reduce_any((linear < _DARKEST) | (linear > _BRIGHTEST), axis=-1)
     if tf.reduce_any(outside):
         l_out, ab_out = tf.boolean_mask(l, outside), tf.boolean_mask(ab, outside)
         low, high = tf.zeros_like(l_out), tf.ones_like(l_out)
         for _ in range(7):  # to 1/128 of the chroma, less than a step of 8 bits
             middle = (low + high) / 2
-            tried = from_lab(tf.concat([l_out, ab_out * middle], -1))
-            fits = tf.reduce_all((tried >= -1e-3) & (tried <= 1 + 1e-3), axis=-1, keepdims=True)
+            tried = _linear_from_lab(tf.concat([l_out, ab_out * middle], -1))
+            fits = tf.reduce_all((tried >= _DARKEST) & (tried <= _BRIGHTEST), axis=-1, keepdims=True)
             low, high = tf.where(fits, middle, low), tf.where(fits, high, middle)
-        inside = from_lab(tf.concat([l_out, ab_out * low], -1))
-        rgb = tf.tensor_scatter_nd_update(rgb, tf.where(outside), inside)
-    return tf.clip_by_value(rgb, 0.0, 1.0)
+        inside = _linear_from_lab(tf.concat([l_out, ab_out * low], -1))
+        linear = tf.tensor_scatter_nd_update(linear, tf.where(outside), inside)
+    return tf.clip_by_value(_with_gamma(linear), 0.0, 1.0)

@@ -139,6 +139,8 @@ def save_photo(rgb, path, metadata=None):
     options = dict(metadata or {})
     if kind == "JPEG":
         options |= {"quality": 95, "subsampling": 0}
+    if kind == "PNG":
+        options |= {"compress_level": 3}  # a third of the time of Pillow's 6, and files 3 % larger
     try:
         with replacing(path) as temporary:
             Image.fromarray(rgb).save(temporary, format=kind, **options)

@@ -111,9 +111,19 @@ def assemble(grey):
     if quality < LEAST_QUALITY:
         raise PhotoError(f"the exposures of the plate do not fit on each other (correlation of their edges {quality:.2f},"
                          f" at least {LEAST_QUALITY}); it may be damaged.")
-    aligned = [move(other, alignment) for other, alignment in zip((blue, red), alignments)]
-    rgb = np.stack([aligned[1], green, aligned[0]], axis=-1)
-    return Plate(_finish(rgb, alignments), exposures, *alignments)
+    return Plate(overlay(exposures, *alignments, crop_for=alignments), exposures, *alignments)
+
+
+def overlay(exposures, blue, red, crop_for):
+    """The three exposures laid on each other: uint8 (H, W, 3).
+
+    Args:
+        exposures: blue, green and red, float32 (h, w) in [0, 1].
+        blue, red: the `Alignment` with which each is laid on the green one.
+        crop_for: the alignments for which the edges are cropped, so that pictures of several can be compared.
+    """
+    rgb = np.stack([move(exposures[2], red), exposures[1], move(exposures[0], blue)], axis=-1)
+    return _finish(rgb, crop_for)
 
 
 def move(exposure, alignment):

@@ -42,7 +42,7 @@ def main():
                      " Paste it with the output of `koala check` into a bug report.")
         print(f"{time.monotonic() - began:6.0f} s")
     print(f"\ncolour photographs:  {REPORT / 'figures'}\nexecuted notebooks:  {WORK / 'notebooks'}"
-          "\nto read and change them:  make lab\nyour own photographs:  .venv/bin/koala colorize PHOTO")
+          "\nto read and change them:  make lab\nyour own photographs:  make demo, or .venv/bin/koala colorize PHOTO")
 
 
 if __name__ == "__main__":

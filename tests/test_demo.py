@@ -1,0 +1,392 @@
+"""The widgets without a browser: what is shown is downloaded, bad files get a sentence, nobody sees another's photograph."""
+
+import base64
+import io
+import subprocess
+import sys
+import tempfile
+import zlib
+
+import ipywidgets
+import numpy as np
+import pytest
+from helpers import assert_one_sentence, make_noise, make_photo
+from PIL import Image, ImageCms
+from test_plates import make_plate
+
+from koala_utils import colorize, colorizer, demo, evaluation, film, plates, study
+from koala_utils.photos import PhotoError, find_photos, read_photo
+
+DUST_BOWL = 3  # in the gallery
+
+
+def encoded(array, kind="JPEG", **options):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, kind, **options)
+    return file.getvalue()
+
+
+def decoded(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+@pytest.fixture
+def page():
+    return demo.Demo()
+
+
+@pytest.fixture
+def opened(page):
+    """A page that shows a bundled photograph."""
+    page.gallery.selected = DUST_BOWL
+    assert page.uploads.messages == []
+    return page
+
+
+def send(page, name, data, part=None, number=0, **changes):
+    """What a browser sends of a file, in parts."""
+    part = part or max(1, len(data))
+    for start in range(0, max(1, len(data)), part):
+        message = {"kind": "file", "name": name, "size": len(data), "start": start, "last": start + part >= len(data)}
+        page._received(None, message | {"number": number, "count": 1} | changes, [memoryview(data[start:start + part])])
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def test_page_opens_without_tensorflow():
+    code = "import sys; from koala_utils import demo; demo.Demo(); sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_gallery_offers_every_bundled_photograph(page):
+    assert len(page.gallery.tiles) == len(find_photos("bundled") + find_photos("bundled-historical")) == 14
+    assert [tile["label"] for tile in page.gallery.tiles] == [entry.title for entry in page.entries]
+    assert all(evaluation.colorfulness(decoded(tile["picture"])) < 1 for tile in page.gallery.tiles)
+
+
+def test_chosen_photograph_is_shown_grey_and_in_color(opened):
+    before, after = decoded(opened.wipe.before), decoded(opened.wipe.after)
+    assert before.shape == after.shape and before.shape[0] * before.shape[1] <= 1.01 * demo.PREVIEW**2
+    assert evaluation.colorfulness(before) < 1 < 4 < evaluation.colorfulness(after)
+    assert np.abs(film.grey_of(before) - film.grey_of(after)).mean() < 0.02
+    assert opened.wipe.alt == "dust bowl home" and "koala-empty" not in opened._dom_classes
+
+
+def test_sliders_show_what_colorize_would_do(opened):
+    preview = opened.current.predictions["koala-plus"]
+    for vividness, strength in ((0.0, 1.0), (1.0, 0.5), (0.3, 0.0)):
+        opened.vividness.value, opened.strength.value = vividness, strength
+        expected = colorizer.render(preview, vividness, strength)
+        assert np.abs(decoded(opened.wipe.after).astype(int) - expected).mean() < 3  # what JPEG leaves
+
+
+def test_moving_slider_shows_the_same_colors_in_fewer_pixels(opened):
+    opened.vividness.moving = True
+    opened.vividness.value = 1.0
+    rough = decoded(opened.wipe.after)
+    opened.vividness.moving = False
+    sharp = decoded(opened.wipe.after)
+    assert rough.size < 0.4 * sharp.size
+    smaller = np.asarray(Image.fromarray(sharp).resize(rough.shape[1::-1], Image.LANCZOS))
+    assert np.abs(rough.astype(int) - smaller).mean() < 6 and evaluation.ab_error(rough, smaller) < 20
+
+
+def test_download_is_what_is_shown_at_full_size(opened):
+    photo = read_photo(opened.current.source)
+    for look, (model, vividness) in demo.LOOKS.items():
+        opened.take_look(look)
+        opened.strength.value = 0.7
+        name, data = opened.png()
+        assert name == "dust_bowl_home-color.png"
+        assert np.array_equal(decoded(data), colorize(photo, model, vividness=vividness, strength=0.7))
+
+
+def test_several_colorings_are_offered_and_one_is_marked(opened):
+    assert [tile["label"] for tile in opened.looks.tiles] == list(demo.LOOKS)
+    assert len({tile["picture"] for tile in opened.looks.tiles}) == len(demo.LOOKS)
+    assert list(demo.LOOKS)[opened.looks.selected] == "balanced"
+    opened.looks.selected = list(demo.LOOKS).index("the paper's koala")
+    assert opened.model == "koala"
+    opened.vividness.value = 1.0  # koala has no such thing, so this is koala-plus again
+    assert opened.model == "koala-plus" and list(demo.LOOKS)[opened.looks.selected] == "vivid"
+    opened.vividness.value = 0.9
+    assert opened.looks.selected == -1
+
+
+def test_lent_meaning_changes_the_colors_and_goes_back(opened):
+    own, seen = opened.wipe.after, opened.seen.value
+    opened.lender.value = next(entry for entry in opened.entries if entry.title == "flower")
+    assert evaluation.ab_error(decoded(opened.wipe.after), decoded(own)) > 1
+    assert "flower" in opened.seen.value != seen
+    photo, vector = read_photo(opened.current.source), opened.lender.value.predictions["koala-plus"].embedding
+    expected = colorizer.render(colorizer.predict(photo, embedding=vector), 0.5)
+    assert np.abs(decoded(opened.png()[1]).astype(int) - expected).max() <= 1
+    opened.lender.value = demo.OWN
+    assert (opened.wipe.after, opened.seen.value) == (own, seen)
+
+
+def test_another_photograph_begins_with_its_own_meaning(opened):
+    opened.lender.value = opened.entries[0]
+    opened.gallery.selected = 1
+    assert opened.lender.value == demo.OWN and opened.lent == {} and opened.wipe.alt == opened.entries[1].title
+
+
+def test_five_classes_are_shown_with_their_bars(opened):
+    assert opened.seen.value.count("<li>") == opened.seen.value.count("width:") == 5
+
+
+def test_every_control_has_a_name(page):
+    def controls(widget):
+        children = getattr(widget, "children", ())
+        return [found for child in children for found in controls(child)] if children else [widget]
+
+    named = [control for control in controls(page) if not isinstance(control, ipywidgets.HTML)]
+    assert len(named) == 8
+    assert all(getattr(control, "label", "") or control.description for control in named)
+
+
+# ---------------------------------------------------------------- uploads
+
+
+def test_uploaded_photograph_comes_first_and_is_shown(page):
+    data = encoded(make_photo(1, 300, 400), quality=95)
+    send(page, "aunt.jpg", data, part=1000)
+    assert page.uploads.messages == [] and page.uploads.busy == ""
+    assert page.entries[0].title == page.gallery.tiles[0]["label"] == page.wipe.alt == "aunt.jpg"
+    assert (page.gallery.selected, page.entries[0].source) == (0, data)
+    assert "400 × 300" in page.download.label
+    assert "aunt.jpg" in [title for title, _ in page.lender.options]
+    assert decoded(page.png()[1]).shape == (300, 400, 3)
+
+
+def test_turned_photograph_comes_back_upright_with_its_exif_and_profile(page):
+    photo, exif = make_photo(2, 120, 200), Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Leica"  # to be turned by 90 degrees; the camera's maker
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    send(page, "turned.jpg", encoded(photo, quality=95, exif=exif, icc_profile=profile))
+    result = Image.open(io.BytesIO(page.png()[1]))
+    assert result.size == (120, 200)
+    assert result.getexif().get(0x0112, 1) == 1 and result.getexif()[0x010F] == "Leica"
+    assert result.info["icc_profile"] == profile
+    upright = np.rot90(evaluation.grey_baseline(photo), -1)
+    assert np.abs(film.grey_of(np.asarray(result)) - film.grey_of(upright)).mean() < 0.02
+    assert Image.open(io.BytesIO(page.wipe.after)).info["icc_profile"] == profile
+
+
+def test_progress_of_several_files_is_that_of_all(page):
+    said, shares = [], []
+    page.uploads.observe(lambda change: said.append(change.new), "busy")
+    page.uploads.observe(lambda change: shares.append(change.new), "progress")
+    for number, name in enumerate(("one.png", "two.png")):
+        send(page, name, encoded(make_photo(number), "PNG"), number=number, count=2)
+    assert "Colouring one.png … (1 of 2)" in said and "Colouring two.png … (2 of 2)" in said and said[-1] == ""
+    working = [share for share in shares if share]
+    assert working == sorted(working) and 0 < working[0] < 0.5 < working[-1] <= 1
+    assert [entry.title for entry in page.entries[:2]] == ["two.png", "one.png"]
+
+
+def bomb(width=60_000, height=60_000):
+    """A PNG of a few hundred bytes that claims to be enormous."""
+    def chunk(kind, data):
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+BAD = {"note.txt": (b"Dear aunt,", "not a photograph"), "empty.jpg": (b"", "empty"), "bomb.png": (bomb(), "60000 x 60000"),
+       "half.jpg": (encoded(make_noise(1, 200, 200))[:9000], "damaged"),
+       "drawing.eps": (encoded(make_photo(), "EPS"), "not a photograph"),
+       "page.html": (b"<html><script>alert(1)</script></html>", "not a photograph")}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_file_gets_a_sentence_and_the_page_goes_on(page, name):
+    data, reason = BAD[name]
+    send(page, f"../../etc/{name}", data)
+    [message] = page.uploads.messages
+    assert_one_sentence(message, name, reason)
+    assert "/" not in message
+    assert len(page.entries) == 14 and page.uploads.busy == ""
+    send(page, "good.png", encoded(make_photo(), "PNG"))
+    assert page.uploads.messages == [] and page.wipe.alt == "good.png"
+
+
+@pytest.mark.parametrize("claimed", [None, 10])
+def test_too_many_bytes_are_refused_whatever_the_page_claims(page, monkeypatch, claimed):
+    monkeypatch.setattr(demo, "MAX_BYTES", 5_000)
+    data = encoded(make_noise(3, 200, 200), "PNG")
+    kept = []
+    monkeypatch.setattr(demo.Demo, "upload", lambda *_: pytest.fail("it was taken"))
+    for start in range(0, len(data), 1000):
+        changes = {"start": start, "last": start + 1000 >= len(data)} | ({} if claimed is None else {"size": claimed})
+        send(page, "large.png", data[start:start + 1000], **changes)
+        kept.append(len(page._arriving))
+    assert max(kept) <= 6_000 < len(data)
+    assert_one_sentence(page.uploads.messages[0], "large.png", "MB")
+
+
+def test_file_that_the_page_did_not_send_is_refused_as_too_large(page):
+    send(page, "film.tiff", b"", size=demo.MAX_BYTES + 1)
+    assert_one_sentence(page.uploads.messages[0], "film.tiff", "40")
+
+
+def test_more_photographs_than_are_kept_are_refused(page, monkeypatch):
+    monkeypatch.setattr(demo, "MAX_UPLOADS", 1)
+    data = encoded(make_photo())
+    page.upload("one.jpg", data)
+    with pytest.raises(PhotoError) as error:
+        page.upload("two.jpg", data)
+    assert_one_sentence(error, "two.jpg", "1")
+    assert len(page.entries) == 15
+
+
+def test_what_nobody_foresaw_names_no_path(page, monkeypatch):
+    def fail(*_):
+        raise OSError(5, "Input/output error", "/srv/secret/photo.jpg")
+
+    monkeypatch.setattr(demo.Entry, "read", fail)
+    page.gallery.selected = 2
+    assert_one_sentence(page.uploads.messages[0], "OSError")
+    assert "secret" not in page.uploads.messages[0] and page.gallery.selected == -1
+    monkeypatch.undo()
+    page.gallery.selected = 2
+    assert page.uploads.messages == [] and page.wipe.after
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("C:\\photos\\me.jpg", "me.jpg"), ("a\nb\u202e.png", "ab.png"), ("", "photograph"), ("x" * 300 + ".jpg", "x" * 80 + ".jpg"),
+    (".hidden", "hidden"), ("no suffix", "no suffix")])
+def test_file_name_is_made_plain(name, expected):
+    assert demo._plain(name) == expected
+
+
+def test_file_name_is_text_and_not_markup(page):
+    send(page, "<img src=x onerror=alert(1)>.png", encoded(make_photo(4), "PNG"))
+    lender = page.entries[0]
+    page.gallery.selected = 5
+    page.lender.value = lender
+    assert "&lt;img" in page.seen.value and "<img" not in page.seen.value
+
+
+def test_two_pages_do_not_see_each_other_s_photographs(page):
+    other = demo.Demo()
+    page.upload("mine.jpg", encoded(make_photo()))
+    assert len(page.entries) == 15 and len(other.entries) == 14
+    assert "mine.jpg" not in [tile["label"] for tile in other.gallery.tiles]
+    assert page._arriving is not other._arriving
+
+
+def test_nothing_is_left_on_the_disk(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    opened.upload("aunt.jpg", encoded(make_photo()))
+    assert opened.png()[1]
+    assert list(tmp_path.rglob("*")) == []
+
+
+# ---------------------------------------------------------------- the colour Turing test
+
+
+@pytest.fixture
+def study_page(tmp_path):
+    return demo.Study(answers=tmp_path / "answers.csv", seed=1)
+
+
+def test_study_falls_back_on_the_bundled_photographs():
+    assert demo.study_photographs() == find_photos("bundled")
+
+
+def test_study_takes_the_test_collection_where_it_is(published):
+    assert len(demo.Study().shown) == study.PHOTOGRAPHS
+
+
+def test_study_keeps_every_answer_and_ends_with_what_they_say(study_page):
+    study_page.start(2.0)
+    assert study_page.question.seconds == 2 and study_page.question.count == 8
+    for number in range(1, 9):
+        assert study_page.question.number == number
+        answer = {"kind": "answer", "number": number, "real": number % 2 == 0, "seconds": 0.5}
+        study_page._received(None, answer, [])
+        study_page._received(None, answer, [])  # a second press does not answer the next photograph
+    kept = study.read_answers(study_page.answers)
+    assert [(a.photo, a.recolored) for a in kept] == [(path.stem, recolored) for path, recolored in study_page.shown]
+    assert [a.taken_for_real for a in kept] == [False, True] * 4
+    assert all(line.replace("'", "&#x27;") in study_page.note.value for line in study.report(kept))
+    right = sum(a.recolored != a.taken_for_real for a in kept)
+    assert f"right about {right} of 8" in study_page.note.value
+
+
+def test_study_without_answers_writes_nothing(study_page):
+    study_page.start(0.0)
+    assert not study_page.answers.exists()
+
+
+def test_real_and_recolored_photographs_differ_in_nothing_but_color():
+    path = find_photos("bundled")[3]
+    real, recolored = (decoded(demo.study_picture(path, kind)) for kind in (False, True))
+    assert real.shape == recolored.shape and max(real.shape) <= 640
+    assert np.abs(film.grey_of(real) - film.grey_of(recolored)).mean() < 0.02
+    truth = read_photo(path)  # small enough to be shown as it is
+    assert evaluation.ab_error(real, truth) < 0.1 * evaluation.ab_error(recolored, truth)
+
+
+def test_answer_that_cannot_be_kept_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    page = demo.Study(answers=tmp_path / "file" / "answers.csv", seed=1)
+    page.start(0.0)
+    page._received(None, {"kind": "answer", "number": 1, "real": True, "seconds": 1}, [])
+    assert "could not be kept" in page.note.value and str(tmp_path) not in page.note.value
+    assert page.question.number == 1
+
+
+# ---------------------------------------------------------------- a plate
+
+
+@pytest.fixture(scope="module")
+def plate():
+    return plates.assemble(make_plate((-5.0, 3.0), (7.0, -4.0)))
+
+
+def shown(widget):
+    return decoded(base64.b64decode(widget.picture.value.split("base64,")[1].split('"')[0]))
+
+
+def test_plate_comes_together_with_its_sliders(plate):
+    widget = demo.plate_assembly(plate)
+    apart = shown(widget)
+    for color in widget.together.values():
+        color.value = 1.0
+    together = shown(widget)
+    assert apart.shape == together.shape == plate.rgb.shape
+    assert np.abs(together.astype(int) - plate.rgb).mean() < 3 < 8 < np.abs(apart.astype(int) - plate.rgb).mean()
+    widget.fine["red", "down"].value = -6
+    moved = shown(widget)
+    assert evaluation.ab_error(moved, together) > 20
+
+
+def test_plate_shows_its_three_exposures(plate):
+    row = demo.plate_assembly(plate).children[0].value
+    assert row.count("<img") == 3 and all(f"through the {color} filter" in row for color in ("blue", "green", "red"))
+
+
+def test_large_plate_is_shown_smaller_and_comes_together_as_well(plate):
+    widget = demo.plate_assembly(plate, size=150)
+    for color in widget.together.values():
+        color.value = 1.0
+    picture = shown(widget)
+    assert max(picture.shape) < 150
+    smaller = np.asarray(Image.fromarray(plate.rgb).resize(picture.shape[1::-1], Image.LANCZOS))
+    assert np.abs(picture.astype(int) - smaller).mean() < 12
+
+
+# ---------------------------------------------------------------- before and after
+
+
+def test_comparison_holds_both_photographs():
+    one, other = make_photo(1), make_photo(2)
+    widget = demo.compare(one, other, "two")
+    assert np.abs(decoded(widget.before).astype(int) - one).mean() < 4
+    assert np.abs(decoded(widget.after).astype(int) - other).mean() < 4
+    assert len(repr(widget)) < 200  # a notebook is saved with it
