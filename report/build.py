@@ -17,7 +17,7 @@ import jinja2
 import pypandoc
 import typst
 
-from koala_utils import ROOT, evaluation, figures
+from koala_utils import ROOT, evaluation, figures, study
 from koala_utils.training import machine
 
 HERE = Path(__file__).parent
@@ -44,6 +44,7 @@ def text(folder):
         made=f"`make report`; weights of commit `{weights_commit()}`; seed 0; {machine().split(';')[0]}",
         test=evaluation.summarize(test), test_photos=len({score.photo for score in test}),
         plates=evaluation.summarize(evaluation.read_scores(tables / "plates" / "scores.csv")),
+        paper_share=f"{study.PAPER_SHARE:.2%}", hours=training_hours(),
         true_top1=evaluation.truth_line(test),
         alt=lambda name: figures.alt_of(folder / "figures" / name),
         table=lambda name: markdown_table(tables / name),
@@ -57,6 +58,12 @@ def weights_commit():
     """The commit that last changed the released weights, which do not change with every commit of the repository."""
     found = subprocess.run(["git", "log", "-1", "--format=%h", "--", "koala_utils/released"], cwd=ROOT, capture_output=True, text=True)
     return found.stdout.strip() or "unknown"
+
+
+def training_hours():
+    """Of the recorded runs, without the pair that only shows what the fusion buys."""
+    runs = [path for path in (HERE / "training").glob("*.csv") if "fusion" not in path.stem]
+    return f"{sum(float(row['seconds']) for path in runs for row in read_rows(path)) / 3600:.0f}"
 
 
 def read_rows(path):

@@ -3,7 +3,7 @@
     python report/small_ablation.py RECORDS -o report/tables/small_ablation.csv [--only fusion extractor size photographs]
 
 RECORDS are those of `koala prepare`; a few hundred photographs will do. Called again, it adds the rows that the table does not hold yet.
-Every row is trained for the same number of steps and measured on the same validation photographs.
+Every row of a group is trained for the same number of steps and measured on the same validation photographs.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from koala_utils.network import build_network
 from koala_utils.photos import replacing
 from koala_utils.training import best_dtype
 
-BATCH, STEPS, SEEDS, VALIDATION = 32, 300, 3, 928
-PHOTOGRAPHS = STEPS * BATCH  # what the steps see once; the learning curve takes fewer again and again, or more in longer runs
-CURVE = [300, 1000, 3000, None]  # None is all
+BATCH, STEPS, SEEDS, VALIDATION = 32, 150, 3, 928
+PHOTOGRAPHS = STEPS * BATCH  # as many as the steps see once
+CURVE = [300, 1000, 3000, 10_000, None]  # photographs, for twice the steps; None is all
 
 
 def load(folder, split, count, side=64):
@@ -90,7 +90,7 @@ def variants(squares, embeddings, validation):
         yield "size", f"{size} px", lambda: some, {"size": size}
     for count in CURVE:
         part = squares[:count], embeddings[:count], validation
-        yield "photographs", f"{len(part[0]):,}", lambda part=part: part, {"steps": max(STEPS, len(squares) // BATCH)}
+        yield "photographs", f"{len(part[0]):,}", lambda part=part: part, {"steps": 2 * STEPS}
 
 
 def main():
