@@ -8,6 +8,7 @@ pictures take their alt text from the notebook's output; formulas become MathML,
 import functools
 import hashlib
 import json
+import re
 from base64 import b64decode
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 
 ROOT = Path(__file__).parents[1]
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 project = "Koala: a course on image colorization"
 author = "the authors of the koala course"
@@ -37,28 +39,48 @@ CONTENTS = {
 }
 
 nb_execution_mode = "off"  # people read what is committed; the tests execute it
-nb_ipywidgets_js = {}  # widgets need a kernel; without one their static figure says the same
+nb_ipywidgets_js = {}
 nb_merge_streams = True
 nb_render_markdown_format = "myst"  # of outputs: their links lead to pages, too
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "attrs_inline"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
 
 html_theme = "sphinx_book_theme"
 html_title = project
 html_theme_options = {"use_download_button": False, "use_fullscreen_button": False, "show_navbar_depth": 1,
-                      "show_toc_level": 2, "navigation_with_keys": False}
+                      "show_toc_level": 2, "navigation_with_keys": False, "navbar_persistent": []}
 html_static_path = ["book.css"]
 html_css_files = ["book.css"]
 html_extra_path = ["index.html"]  # sends on to README.html
 html_copy_source = False
 
 
-def add_contents(app, docname, source):
-    """The table of contents, at the end of the README."""
+def prepare(app, docname, source):
+    """What stands otherwise in the sources: pictures as HTML, widgets without a kernel, and the first page's table of contents."""
+    if app.env.doc2path(docname).endswith(".ipynb"):
+        source[0] = without_widgets(source[0])
+    else:
+        source[0] = re.sub(r"</?p>\n?", "", re.sub(r"<img [^>]+>", markdown_picture, source[0]))
     if docname == root_doc:
         source[0] += "".join(f"\n```{{toctree}}\n:caption: {caption}\n:maxdepth: 1\n:hidden:\n:glob:\n\n" + "\n".join(pages) + "\n```\n"
                              for caption, pages in CONTENTS.items())
+
+
+def markdown_picture(match):
+    """An <img> as Markdown, whose file Sphinx finds and copies."""
+    about = dict(re.findall(r'(\w+)="([^"]*)"', match[0]))
+    width = f"{{width={about['width']}}}" if "width" in about else ""
+    return f"![{about['alt']}]({about['src']}){width}"
+
+
+def without_widgets(text):
+    """A notebook without the widgets of its outputs, which need a kernel; the figure below each says the same."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
+    return json.dumps(notebook)
 
 
 def add_alt_texts(app, doctree):
@@ -100,7 +122,7 @@ def visit_displaymath(self, node):
 
 
 def setup(app):
-    app.connect("source-read", add_contents)
+    app.connect("source-read", prepare)
     app.connect("doctree-read", add_alt_texts)
     app.connect("doctree-read", drop_links_out)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_displaymath, None))
