@@ -58,7 +58,7 @@ html_copy_source = False
 
 def prepare(app, docname, source):
     """What stands otherwise in the sources: pictures as HTML, widgets without a kernel, and the first page's table of contents."""
-    if app.env.doc2path(docname).endswith(".ipynb"):
+    if Path(app.env.doc2path(docname)).suffix == ".ipynb":
         source[0] = without_widgets(source[0])
     else:
         source[0] = re.sub(r"</?p>\n?", "", re.sub(r"<img [^>]+>", markdown_picture, source[0]))

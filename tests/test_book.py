@@ -45,7 +45,7 @@ def book(tmp_path_factory):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", ROOT / "docs",
                "-d", tmp_path_factory.mktemp("doctrees"), ROOT, folder]
     built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
+    assert (built.returncode, built.stderr) == (0, "")
     paths = [path for path in sorted(folder.rglob("*.html")) if "_static" not in path.parts]
     return folder, {path.relative_to(folder).as_posix(): Page(path) for path in paths}
 
