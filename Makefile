@@ -23,7 +23,7 @@ test: setup
 SLOW = training adaptation report
 
 quick: setup
-	@$(BIN)/python -m pytest tests $(SLOW:%=--ignore=tests/test_%.py) -k "not on_the_test_photographs"
+	@$(BIN)/python -m pytest tests $(SLOW:%=--ignore=tests/test_%.py) -k "not on_the_test_photographs and not killed_run and not prepared_trained"
 
 report: setup
 	@$(BIN)/python report/build.py

@@ -72,7 +72,8 @@ def test_every_picture_has_an_alt_text(book):
     _, pages = book
     pictures = [(name, picture) for name, page in pages.items() for picture in page.pictures]
     assert len(pictures) >= 40
-    assert [name for name, picture in pictures if not (picture.get("alt") or "").strip()] == []
+    # Without one, Sphinx writes the name of the file: that is no alt text.
+    assert [(name, picture) for name, picture in pictures if len((picture.get("alt") or "").split()) < 4] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
