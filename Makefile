@@ -1,6 +1,9 @@
 # make course   set up and run the course end to end on the bundled photographs
 # make test     the unit tests, and every notebook
 # make report   every figure and table of report/, from the released weights and the photographs
+# make book     the notebooks, the report and the texts as a site, in work/book; it reads with no network
+# make refresh  the notebooks' outputs, executed and written back; NOTEBOOKS="1 5" takes only those
+# make quick    the unit tests without the slow ones: no notebook, no training, no report
 # make setup    only the installation, into .venv
 # make lab      JupyterLab on the notebooks
 # make demo     a page on which you colour your own photographs, for this computer alone
@@ -10,7 +13,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: course test report setup lab demo study
+.PHONY: course test quick report book refresh setup lab demo study
 .DEFAULT_GOAL := course
 
 course: setup
@@ -19,8 +22,20 @@ course: setup
 test: setup
 	@$(BIN)/python -m pytest
 
+SLOW = training adaptation report
+
+quick: setup
+	@$(BIN)/python -m pytest tests $(SLOW:%=--ignore=tests/test_%.py) -k "not on_the_test_photographs and not killed_run and not prepared_trained"
+
 report: setup
 	@$(BIN)/python report/build.py
+
+book: setup
+	@$(BIN)/python -m sphinx -W --keep-going -q -c docs -d work/book-doctrees . work/book
+	@echo "to read: work/book/index.html"
+
+refresh: setup
+	@$(BIN)/python notebooks/run.py --refresh $(NOTEBOOKS)
 
 setup: .venv/installed
 
@@ -28,7 +43,7 @@ setup: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make setup PYTHON=python3.12")'
 	@echo "installing into .venv (about 2 GB, some minutes) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[course,report,test]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[course,report,book,test]"
 	@touch $@
 	@echo "installed; next: make course, or make lab"
 

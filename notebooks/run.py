@@ -1,11 +1,12 @@
 """Runs the notebooks of the course in order, a line each: what `make course` does after the installation.
 
-    python notebooks/run.py [NUMBER ...]
+    python notebooks/run.py [--refresh] [NUMBER ...]
 
-The executed copies, with all their figures, go to work/notebooks; the notebooks themselves stay as they are.
+The executed copies, with all their figures, go to work/notebooks; the notebooks themselves stay as they are. With --refresh, which is
+`make refresh`, the notebooks and their solutions are written back with their new outputs, and with nothing else changed.
 """
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
@@ -14,35 +15,62 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from koala_utils import REPORT, WORK
+from koala_utils.photos import replacing
+
+HERE = Path(__file__).parent
+
+
+def execute(notebook, folder):
+    """Executes a notebook in a folder; only the cells' outputs and numbers change."""
+    before = dict(notebook.metadata)  # the kernel would write the Python version of this computer into it
+    try:
+        NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": folder}}, record_timing=False,
+                       store_widget_state=False, coalesce_streams=True,
+                       extra_arguments=["--log-level=40"]).execute()  # errors only: warnings would break the lines
+    finally:
+        notebook.metadata = nbformat.from_dict(before)
 
 
 def run(path):
     """Executes one notebook and writes the executed copy, also of one that failed."""
     notebook = nbformat.read(path, as_version=4)
     try:
-        NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": path.parent}},
-                       extra_arguments=["--log-level=40"]).execute()  # errors only: warnings would break the lines
+        execute(notebook, path.parent)
     finally:
         target = WORK / "notebooks" / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, target)
 
 
+def refresh(path):
+    """Executes one notebook and writes it back; one that fails stays as it is."""
+    notebook = nbformat.read(path, as_version=4)
+    execute(notebook, path.parent)
+    with replacing(path) as temporary:
+        nbformat.write(notebook, temporary)
+
+
 def main():
-    numbers = [number.zfill(2) for number in sys.argv[1:]]
-    paths = [path for path in sorted(Path(__file__).parent.glob("0*.ipynb")) if not numbers or path.name[:2] in numbers]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("numbers", nargs="*", metavar="NUMBER", help="of a notebook, such as 5; none takes all")
+    parser.add_argument("--refresh", action="store_true", help="write notebooks and solutions back with their outputs")
+    options = parser.parse_args()
+    numbers = [number.zfill(2) for number in options.numbers]
+    found = sorted(HERE.glob("0*.ipynb")) + (sorted((HERE / "solutions").glob("0*.ipynb")) if options.refresh else [])
+    paths = [path for path in found if not numbers or path.name[:2] in numbers]
     for number, path in enumerate(paths, 1):
-        print(f"{number}/{len(paths)}  {path.stem:<26}", end="", flush=True)
+        print(f"{number}/{len(paths)}  {path.relative_to(HERE).with_suffix('').as_posix():<26}", end="", flush=True)
         began = time.monotonic()
         try:
-            run(path)
+            refresh(path) if options.refresh else run(path)
         except CellExecutionError as error:
             print("failed\n", error, sep="")
-            sys.exit(f"{path.name} stopped at an error; its cells are in {WORK / 'notebooks' / path.name}."
-                     " Paste it with the output of `koala check` into a bug report.")
+            parser.exit(1, f"{path.name} stopped at an error" + ("; it was left as it is.\n" if options.refresh else
+                        f"; its cells are in {WORK / 'notebooks' / path.name}. Paste it with the output of `koala check` into a bug report.\n"))
         print(f"{time.monotonic() - began:6.0f} s")
-    print(f"\ncolour photographs:  {REPORT / 'figures'}\nexecuted notebooks:  {WORK / 'notebooks'}"
-          "\nto read and change them:  make lab\nyour own photographs:  make demo, or .venv/bin/koala colorize PHOTO")
+    if not options.refresh:
+        print(f"\ncolour photographs:  {REPORT / 'figures'}\nexecuted notebooks:  {WORK / 'notebooks'}"
+              "\nto read and change them:  make lab\nyour own photographs:  make demo, or .venv/bin/koala colorize PHOTO")
 
 
 if __name__ == "__main__":

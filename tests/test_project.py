@@ -78,10 +78,9 @@ def test_package_imports_only_what_it_requires():
 # ---------------------------------------------------------------- notebooks
 
 
-def test_six_notebooks_are_there_with_their_solutions():
-    numbers = [path.name[:2] for path in NOTEBOOKS]
-    assert numbers[:6] == ["01", "02", "03", "04", "05", "06"]
-    assert {path.name[:2] for path in SOLUTIONS} >= {"01", "02", "03", "04", "05", "06"}
+def test_every_notebook_of_the_course_is_there_with_its_solutions():
+    numbers = [f"{number:02d}" for number in range(9)]
+    assert [path.name[:2] for path in NOTEBOOKS] == numbers and [path.name[:2] for path in SOLUTIONS] == numbers
 
 
 def cells(path, kind="code"):
@@ -140,6 +139,71 @@ def test_exercises_fail_unsolved_and_pass_solved(path):
     assert all(printed == "right\n" for _, printed in solved)
 
 
+def test_notebook_0_lists_every_other_notebook_of_the_course():
+    outputs = [output for cell in cells(ROOT / "notebooks" / "00_start_here.ipynb") for output in cell["outputs"]]
+    table = "".join("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
+    numbered = [path.name for path in NOTEBOOKS if re.match(r"0[1-9]", path.name)]
+    listed = re.findall(r"\]\(([^)]+)\)", table)
+    assert set(numbered) == set(listed), "make refresh NOTEBOOKS=0 reads the table anew"
+
+
+# ---------------------------------------------------------------- code that runs everywhere
+
+
+SCRIPTS = sorted(path for folder in ("koala_utils", "notebooks", "report", "docs") for path in (ROOT / folder).glob("*.py"))
+CODE = SCRIPTS + NOTEBOOKS + SOLUTIONS
+HARMLESS = {  # joined by a stroke, and no path to a file: progress, a variable of Keras, the shortening of a message
+    "run.py": "{number}/{len(paths)}", "exchange.py": "variable.name", "01_data_preparation.ipynb": "str(faulty) + '/'",
+}
+
+
+def trees(path):
+    """The syntax trees of a script, or of a notebook's code cells; a magic or a shell command is no Python, and fails here."""
+    texts = [path.read_text(encoding="utf-8")] if path.suffix == ".py" else map(source, cells(path))
+    return [ast.parse(text, str(path)) for text in texts]
+
+
+def joins_a_path(node):
+    """Whether an expression puts a path together by hand, or asks os.path for it."""
+    def text(part):
+        return part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
+
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return bool(re.search(r"[/\\]$", text(node.left)) or re.match(r"[/\\]", text(node.right)))
+    if isinstance(node, ast.JoinedStr):  # f"{folder}/name", but not "colours / s", "a */ b" or an address
+        pairs = zip(node.values, node.values[1:])
+        return "://" not in "".join(map(text, node.values)) and any(
+            isinstance(one, ast.FormattedValue) and re.match(r"[/\\](\w|$)", text(other)) for one, other in pairs)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "join":
+        return text(node.func.value) in ("/", "\\")
+    return isinstance(node, ast.Attribute) and node.attr == "path" and isinstance(node.value, ast.Name) and node.value.id == "os"
+
+
+def test_joins_of_paths_are_recognized():
+    def found(text):
+        return any(map(joins_a_path, ast.walk(ast.parse(text))))
+
+    assert all(map(found, ["folder + '/a.png'", "'work/' + name", "f'{folder}/{name}'", "'/'.join(parts)", "os.path.join(a, b)"]))
+    assert not any(map(found, ["folder / 'a.png'", "f'{a / b:.2f} of {c}'", "f'https://{host}/a'", "', '.join(names)", "'a' + 'b'"]))
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_paths_are_made_by_pathlib_and_nothing_needs_a_shell(path):
+    for tree in trees(path):
+        joined = [ast.unparse(node) for node in ast.walk(tree) if joins_a_path(node)]
+        assert [text for text in joined if HARMLESS.get(path.name, "\n") not in text] == []
+        called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not called & {"os.system", "os.popen", "get_ipython().system", "subprocess.getoutput"}
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "shell"]
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_names_in_code_are_american_as_in_keras(path):
+    names = {getattr(node, field) for tree in trees(path) for node in ast.walk(tree)
+             for field in ("id", "attr", "arg", "name", "asname") if isinstance(getattr(node, field, None), str)}
+    assert [name for name in names if "colour" in name.lower() and not name.startswith("test_")] == []
+
+
 # ---------------------------------------------------------------- recorded trainings
 
 
@@ -187,10 +251,40 @@ def test_links_of_the_readme_and_the_notebooks_lead_somewhere():
     assert not missing
 
 
+def test_every_word_of_the_glossary_is_used_where_it_says():
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| \[[^]]+\]\(([^)]+)\) \|$", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.M)
+    terms = [term for term, _, _ in rows]
+    assert len(terms) > 30 and terms == sorted(terms, key=str.lower) and len(set(terms)) == len(terms)
+    for term, meaning, target in rows:
+        path = (ROOT / "docs" / target).resolve()
+        text = "".join(map(source, cells(path, "markdown") + cells(path))) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
+        assert re.search(term.replace(" ", r"\s+"), text.replace("*", ""), re.I), f"{term} is not in {path.name}"
+        assert meaning.rstrip().endswith(".") and meaning.count(". ") == 0, f"{term}: not one sentence"
+
+
+def test_citation_names_this_version_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what the format requires
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    assert "https://arxiv.org/abs/1712.03400" in [reference["url"] for reference in citation["references"]]
+
+
+def test_data_sheet_counts_the_photographs_as_the_registries_do():
+    from koala_utils import photos
+
+    text = (ROOT / "docs" / "data_sheet.md").read_text(encoding="utf-8")
+    rows = {row.split(" | ")[0].lstrip("| "): row.split(" | ")[1] for row in text.splitlines() if row.startswith("| ")}
+    for row, collection in (("bundled, colour", "bundled"), ("bundled, historical", "bundled-historical")):
+        assert int(rows[row]) == len(photos.find_photos(collection))
+    for name, (_, _, prefix) in photos.PUBLISHED.items():
+        assert int(rows[name]) == len([row for row in photos.registry(name) if row["path"].startswith(prefix)])
+
+
 def test_commands_of_the_readme_are_targets_of_the_makefile():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert {"course", "test", "setup", "lab"} <= targets
-    named = re.findall(r"\bmake ([a-z]+)\b(?=[`\s]*(?:$|`|#))", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    texts = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
+    named = re.findall(r"\bmake ([a-z]+)\b(?=[`\s]*(?:$|`|#))", texts, re.MULTILINE)
     assert named and set(named) <= targets
 
 

@@ -1,0 +1,76 @@
+"""notebooks/run.py, which executes the course and refreshes the notebooks' outputs."""
+
+import importlib.util
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).parents[1]
+COMMITTED = sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """The script as a module that takes tmp_path for the folder of the notebooks."""
+    spec = importlib.util.spec_from_file_location("run", ROOT / "notebooks" / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.HERE, module.WORK = tmp_path, tmp_path / "work"
+    return module
+
+
+def write(path, *sources):
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}, "of": "the author"})
+    for number, source in enumerate(sources):
+        notebook.cells.append(nbformat.v4.new_code_cell(source, id=f"cell-{number:02}", metadata={"tags": ["kept"]}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+def without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return nbformat.writes(notebook)
+
+
+def test_a_refresh_changes_outputs_alone(runner, tmp_path, monkeypatch, capsys):
+    paths = [write(tmp_path / "01_a.ipynb", "print('one')\nprint('two')", "6 * 7"), write(tmp_path / "solutions" / "01_a.ipynb", "1 + 1")]
+    other = write(tmp_path / "02_b.ipynb", "1 / 0")
+    before, untouched = [without_outputs(path) for path in paths], other.read_bytes()
+    monkeypatch.setattr("sys.argv", ["run.py", "--refresh", "1"])
+    runner.main()
+    assert [without_outputs(path) for path in paths] == before
+    cells = nbformat.read(paths[0], as_version=4).cells
+    assert cells[0].outputs[0].text == "one\ntwo\n" and cells[1].outputs[0].data["text/plain"] == "42"
+    assert [cell.execution_count for cell in cells] == [1, 2]
+    assert other.read_bytes() == untouched
+    once = paths[0].read_bytes()
+    runner.main()
+    assert paths[0].read_bytes() == once
+    assert "2/2  solutions/01_a" in capsys.readouterr().out
+
+
+def test_a_refresh_leaves_a_notebook_that_fails_as_it_was(runner, tmp_path, monkeypatch, capsys):
+    path = write(tmp_path / "03_c.ipynb", "print('before')", "1 / 0")
+    before = path.read_bytes()
+    monkeypatch.setattr("sys.argv", ["run.py", "--refresh"])
+    with pytest.raises(SystemExit) as stopped:
+        runner.main()
+    assert stopped.value.code == 1 and "03_c.ipynb stopped at an error; it was left as it is." in capsys.readouterr().err
+    assert path.read_bytes() == before
+    with pytest.raises(CellExecutionError):
+        runner.run(path)
+    assert path.read_bytes() == before and "ZeroDivisionError" in (tmp_path / "work" / "notebooks" / "03_c.ipynb").read_text()
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_committed_notebooks_are_written_as_a_refresh_writes_them(path, tmp_path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.write(notebook, tmp_path / path.name)
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+    assert not [cell.id for cell in notebook.cells if "execution" in cell.metadata] and "widgets" not in notebook.metadata
