@@ -1,13 +1,14 @@
-# make course   set up and run the course end to end on the bundled photographs
-# make test     the unit tests, and every notebook
-# make setup    only the installation, into .venv
-# make lab      JupyterLab on the notebooks
+# make course        set up and run the course end to end on the bundled photographs
+# make test          the unit tests, and every notebook
+# make test-faults   the long tests: what runs is killed and broken, for some minutes
+# make setup         only the installation, into .venv
+# make lab           JupyterLab on the notebooks
 # Python 3.11 or newer and make are all that is needed: make setup PYTHON=python3.12 takes another one.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: course test setup lab
+.PHONY: course test test-faults setup lab
 .DEFAULT_GOAL := course
 
 course: setup
@@ -15,6 +16,9 @@ course: setup
 
 test: setup
 	@$(BIN)/python -m pytest
+
+test-faults: setup
+	@$(BIN)/python -m pytest tests -m faults
 
 setup: .venv/installed
 
