@@ -25,7 +25,7 @@ from koala_utils.weights import RELEASED, WeightsError, load_weights, read_metad
 # Pixels, side of a square of the area at which chroma is predicted; chosen on validation photographs.
 SIZES = {"koala": 128, "koala-plus": 240}
 VIVIDNESS = 0.5  # koala-plus's, where none is asked for
-STRIP_PIXELS = 4_000_000  # recombined at a time, which bounds the memory for large photographs
+STRIP_PIXELS = 400_000  # recombined at a time, which bounds the memory for large photographs and stays nearer the caches
 BATCH = 8  # photographs of a folder that are looked at together
 BATCH_BYTES = 20_000_000  # of their files; what is larger comes alone, which bounds the memory
 

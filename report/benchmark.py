@@ -83,7 +83,7 @@ def measure_training(quick):
     for model in models.values():
         model.compile(optimizer=keras.optimizers.Adam(1e-3), loss="mse")
     seconds = side_by_side({name: lambda model=model: model.train_on_batch(inputs, chroma) for name, model in models.items()},
-                           3 if quick else 4)
+                           2 if quick else 3)
     plain = batch / seconds.pop("transcription")
     for name, value in seconds.items():
         yield (f"training step, 224 px, batch {batch}, {name}", batch / value, "photos/s", "plain transcription, float32", plain,
@@ -148,7 +148,7 @@ def measure_preparation(quick, sizes, folder):
 
 
 def measure_coloring(quick, folder):
-    paths = (photos.find_photos("bundled") + photos.find_photos("bundled-historical")) * (1 if quick else 2)
+    paths = (photos.find_photos("bundled") + photos.find_photos("bundled-historical"))
     targets = [folder / f"colored-{i}.png" for i in range(len(paths))]
 
     def loop():
@@ -236,7 +236,7 @@ def main():
     options.add_argument("--sizes", type=int, nargs=3, metavar="N", help="numbers of photographs, for memory and linear time")
     options.add_argument("--only", choices=["training", "preparation", "coloring", "records"], nargs="+")
     options = options.parse_args()
-    sizes = options.sizes or ((100, 300, 900) if options.quick else (1000, 3000, 9000))
+    sizes = options.sizes or ((100, 300, 900) if options.quick else (500, 1500, 4500))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

@@ -91,8 +91,8 @@ def test_every_fault_of_a_server_is_named_and_leaves_nothing(site, faults, tmp_p
     site.pages["/chunked.png"] = chunked(WHOLE)
     good = [site.url + "/good.png", site.url + "/chunked.png"]
     began = time.monotonic()
-    found, skipped = download([*good, *(site.url + path for path in faults)], tmp_path / "got", timeout=2)
-    assert time.monotonic() - began < 60
+    found, skipped = download([*good, *(site.url + path for path in faults)], tmp_path / "got", timeout=4)
+    assert time.monotonic() - began < 120
     assert [path.read_bytes() for path in found] == [WHOLE, WHOLE]
     assert skipped.keys() == {site.url + path for path in faults}
     for path, reason in faults.items():
@@ -101,8 +101,8 @@ def test_every_fault_of_a_server_is_named_and_leaves_nothing(site, faults, tmp_p
 
 
 def test_slow_download_that_goes_on_is_not_taken_for_dead(site, tmp_path):
-    site.pages["/slow.png"] = dripping(WHOLE, 0.1, len(WHOLE) // 20)
-    found, skipped = download([site.url + "/slow.png"], tmp_path, timeout=0.5)
+    site.pages["/slow.png"] = dripping(WHOLE, 0.3, len(WHOLE) // 12)
+    found, skipped = download([site.url + "/slow.png"], tmp_path, timeout=2)
     assert skipped == {} and found[0].read_bytes() == WHOLE
 
 
@@ -147,7 +147,7 @@ def test_killed_download_is_begun_again_and_its_half_swept(site, tmp_path, monke
     site.pages["/a.png"] = answer
     (tmp_path / "list.txt").write_text(site.url + "/a.png\n")
     process = start("colorize", tmp_path / "list.txt", "-o", tmp_path / "colored")
-    assert dripped.wait(60)
+    assert dripped.wait(300)
     folder = empty_cache / "urls" / "list"
     deadline = time.monotonic() + 20
     while not any(path.stat().st_size for path in folder.glob(".*.tmp-*")) and time.monotonic() < deadline:

@@ -16,11 +16,12 @@ import tensorflow as tf
 from helpers import (assert_one_sentence, enlarge, files_in, finish, make_noise, make_photo, read_only, save, small_disk,
                      start)
 from hostile import make_hostile
+from skimage.color import rgb2lab
 
 from koala_utils import records, training
 from koala_utils.cli import main
 from koala_utils.files import BusyError, alone, replacing, sweep
-from koala_utils.film import grey_of
+from koala_utils.film import grey_photo
 from koala_utils.network import BUILDERS
 from koala_utils.photos import find_photos, read_photo
 from koala_utils.records import RecordsError, prepare
@@ -164,7 +165,7 @@ def sleep_at_every_photograph():
     records.read_for_training = lambda path: time.sleep(5) or plain(path)
 
 
-def wait_for(path, process, seconds=60):
+def wait_for(path, process, seconds=300):
     deadline = time.monotonic() + seconds
     while not path.exists():
         assert process.is_alive() and time.monotonic() < deadline, f"{path} did not come"
@@ -249,6 +250,7 @@ def test_preparation_on_a_full_disk_goes_on_when_there_is_room(noisy, tmp_path, 
         assert_no_leftovers(folder)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("size", ["4k", "30m"], ids=["at once", "at the checkpoint"])
 def test_training_on_a_full_disk_goes_on_when_there_is_room(bundled_records, tmp_path, size):
     run, log = tmp_path / "disk", tmp_path / "log"
@@ -460,7 +462,7 @@ def test_hostile_photographs_are_colored_or_named_and_none_stops_the_others(mode
         if list(targets.values()).count(targets[str(path)]) == 1 and not path.name.startswith("48"):
             photo, colored = read_photo(path), read_photo(targets[str(path)])
             assert photo.shape == colored.shape
-            assert np.abs(grey_of(photo) - grey_of(colored)).mean() < 0.02, path
+            assert np.abs(rgb2lab(grey_photo(photo)) - rgb2lab(colored))[..., 0].mean() < 1, path
     assert int((tmp_path / "log.memory").read_text()) < 3e9
 
 
