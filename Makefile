@@ -1,5 +1,6 @@
 # make course   set up and run the course end to end on the bundled photographs
 # make test     the unit tests, and every notebook
+# make test-faults  the long tests: what runs is killed and broken, for some minutes
 # make report   every figure and table of report/, from the released weights and the photographs
 # make book     the notebooks, the report and the texts as a site, in work/book; it reads with no network
 # make refresh  the notebooks' outputs, executed and written back; NOTEBOOKS="1 5" takes only those
@@ -13,7 +14,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: course test quick report book refresh setup lab demo study
+.PHONY: course test test-faults quick report book refresh setup lab demo study
 .DEFAULT_GOAL := course
 
 course: setup
@@ -21,6 +22,9 @@ course: setup
 
 test: setup
 	@$(BIN)/python -m pytest
+
+test-faults: setup
+	@$(BIN)/python -m pytest tests -m faults
 
 SLOW = training adaptation report
 

@@ -4,7 +4,10 @@ import argparse
 import itertools
 import os
 import sys
+import warnings
 from pathlib import Path
+
+from koala_utils.files import explain
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices bury our own messages
 
@@ -17,6 +20,9 @@ EXAMPLES = """examples:
 
 def main(arguments=None):
     """Runs a command; the exit status is 0, 1 where something could not be done, or 2 for wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+    warnings.filterwarnings("ignore", module="PIL")  # a damaged file is named in our own words
     options = parser().parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -26,7 +32,7 @@ def main(arguments=None):
     except (ValueError, OSError) as error:
         if os.environ.get("KOALA_DEBUG"):
             raise
-        print(f"koala {options.command}: {error}", file=sys.stderr)
+        print(f"koala {options.command}: {explain(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
 
 
@@ -49,6 +55,7 @@ def parser():
     sub.add_argument("-o", "--output", required=True, help="folder of the records")
     sub.add_argument("--size", type=_positive, default=224, help="short side in pixels")
     sub.add_argument("--validation-share", type=float, default=0.1, metavar="SHARE", help="of the photographs, 0 to 1")
+    sub.add_argument("--part", type=_part, default="1/1", metavar="I/N", help="only the I-th of N parts, each of which another machine may do")
     _extractor(sub)
 
     sub = command("train", train, "train the colorization network; run again to go on")
@@ -125,6 +132,13 @@ def _positive(text):
     return int(text)
 
 
+def _part(text):
+    index, _, parts = text.partition("/")
+    if not (index.isdigit() and parts.isdigit() and 1 <= int(index) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a part like 3/8, the third of eight")
+    return int(index), int(parts)
+
+
 # ---------------------------------------------------------------- the commands; TensorFlow is imported only where used
 
 
@@ -141,10 +155,10 @@ def prepare(options):
     from koala_utils import photos, records
 
     report = records.prepare(options.source, options.output, options.size, options.extractor,
-                             options.validation_share)
+                             options.validation_share, part=options.part)
     total = report["train"] + report["validation"]
     print(f"{total} photographs ({report['train']} for training, {report['validation']} for validation) in"
-          f" {options.output}, {report['bytes'] / total / 1000:.1f} kB a photograph")
+          f" {options.output}, {report['bytes'] / max(total, 1) / 1000:.1f} kB a photograph")
     if report["skipped"]:
         print(f"{len(report['skipped'])} left out: {photos.summarize(report['skipped'].values())}")
         for reason in report["skipped"].values():
@@ -229,13 +243,13 @@ def _write_sheets(rows, folder, a_sheet=8):
 def colorize(options):
     from koala_utils import photos
 
-    paths, problems, output = [], [], Path(options.output)
+    paths, output = [], Path(options.output)
     for source in options.source:
         path = Path(source).expanduser()
         if path.is_dir():  # everything in it, so that what cannot be coloured is named
-            inside = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            inside = (p for p in path.rglob("*") if not p.is_dir() and not p.name.startswith("."))
             earlier = output.resolve() if output.resolve() != path.resolve() else None
-            paths += sorted(p for p in inside if earlier not in p.resolve().parents)
+            paths += sorted(p for p in inside if earlier not in Path(os.path.realpath(p)).parents)
         elif path.is_file() and path.suffix.lower() not in photos.URL_LISTS:
             paths.append(path)
         else:
@@ -243,32 +257,32 @@ def colorize(options):
     if not paths:
         raise photos.PhotoError(f"{', '.join(options.source)}: holds no file.")
 
-    from koala_utils.colorizer import colorize as color
+    from koala_utils.colorizer import colorize_files
 
     paths = list(dict.fromkeys(paths))
+    targets = _targets(paths, output)
     done = 0
-    for path, target in zip(paths, _targets(paths, output)):
-        try:
-            photo, metadata = photos.read_photo_and_metadata(path)
-            result = color(photo, options.model, options.extractor, getattr(options, "vividness", None), options.strength)
-            photos.save_photo(result, target, metadata)
-        except photos.PhotoError as error:
-            problems.append(error)
-            print(f"left out {error}", file=sys.stderr)
+    for path, target, problem in zip(paths, targets, colorize_files(paths, targets, options.model, options.extractor,
+                                                                    getattr(options, "vividness", None), options.strength)):
+        if problem:
+            print(f"left out {problem}", file=sys.stderr)
         else:
             done += 1
             print(f"{path} -> {target}")
     print(f"{done} of {len(paths)} coloured, in {output}")
-    return bool(problems)
+    return done < len(paths)
 
 
 def _targets(paths, output):
     """A PNG in the output folder for each photograph, none of them a source or another's result."""
-    taken = {str(path.resolve()).lower() for path in paths}
+    def place(path):
+        return os.path.realpath(path).lower()  # Path.resolve raises where links lead in a circle
+
+    taken = {place(path) for path in paths}
     targets = []
     for path in paths:
         names = itertools.chain([path.stem, f"{path.stem}-color"], (f"{path.stem}-color-{i}" for i in itertools.count(2)))
-        target = next(t for t in (output / f"{name}.png" for name in names) if str(t.resolve()).lower() not in taken)
-        taken.add(str(target.resolve()).lower())
+        target = next(t for t in (output / f"{name}.png" for name in names) if place(t) not in taken)
+        taken.add(place(target))
         targets.append(target)
     return targets

@@ -4,7 +4,9 @@ Chroma is a low-resolution thing: it is predicted on a small copy of the photogr
 photograph's own edges. The lightness is the photograph's own, untouched, at full resolution.
 """
 
+import concurrent.futures
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +19,15 @@ from koala_utils.backend import tf
 from koala_utils.embedding import DEFAULT, EXTRACTORS, embed, find_extractor
 from koala_utils.network import BUILDERS, chroma_of
 from koala_utils.network import predict as predict_output
-from koala_utils.photos import PhotoError
+from koala_utils.photos import PhotoError, read_photo_and_metadata, save_photo
 from koala_utils.weights import RELEASED, WeightsError, load_weights, read_metadata
 
 # Pixels, side of a square of the area at which chroma is predicted; chosen on validation photographs.
 SIZES = {"koala": 128, "koala-plus": 240}
 VIVIDNESS = 0.5  # koala-plus's, where none is asked for
-STRIP_PIXELS = 4_000_000  # recombined at a time, which bounds the memory for large photographs
+STRIP_PIXELS = 400_000  # recombined at a time, which bounds the memory for large photographs and stays nearer the caches
+BATCH = 8  # photographs of a folder that are looked at together
+BATCH_BYTES = 20_000_000  # of their files; what is larger comes alone, which bounds the memory
 
 
 def load_network(model="koala-plus"):
@@ -49,6 +53,24 @@ def _load_network(path, changed):
     network = BUILDERS[kind](fusion=metadata.get("fusion") != "False")
     load_weights(network, path)
     return network
+
+
+class _Compiled:
+    """koala-plus as a compiled function for photographs of any size: its many layers, one by one, take three times as long."""
+
+    def __init__(self, network):
+        self.name = network.name
+        self._call = tf.function(lambda *inputs: network(inputs, training=False), input_signature=[
+            tf.TensorSpec([None, *inputs.shape[1:]], tf.float32) for inputs in network.inputs])
+
+    def __call__(self, inputs, training=False):
+        return self._call(*inputs)
+
+
+@functools.lru_cache(4)
+def _fast(network):
+    """A network as it is called for colouring; koala's few layers gain nothing, and its last cannot be compiled for any size."""
+    return _Compiled(network) if network.name == "koala-plus" else network
 
 
 @dataclass(frozen=True)
@@ -90,19 +112,31 @@ def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=N
     Args:
         embedding: float (1000,), standardized, in place of the photograph's own.
     """
-    photo = np.asarray(photo)
-    if photo.dtype != np.uint8 or photo.ndim not in (2, 3) or (photo.ndim == 3 and photo.shape[-1] != 3) or not photo.size:
-        raise PhotoError(f"a photograph is uint8 (H, W, 3) or (H, W), not {photo.dtype} {photo.shape}.")
-    network = load_network(model)
-    top, bottom, left, right = picture = _picture_of(photo)
-    inner = photo[top:bottom, left:right]
-    lightness = lab.lightness(film.grey_of(shrink(inner, size or SIZES[network.name]))).numpy()
-    if embedding is None:
+    return _predict([photo], model, extractor, size, None if embedding is None else [embedding])[0]
+
+
+def _predict(photos, model, extractor, size=None, embeddings=None):
+    """:func:`predict` of several photographs at once."""
+    photos = [np.asarray(photo) for photo in photos]
+    for photo in photos:
+        if photo.dtype != np.uint8 or photo.ndim not in (2, 3) or (photo.ndim == 3 and photo.shape[-1] != 3) or not photo.size:
+            raise PhotoError(f"a photograph is uint8 (H, W, 3) or (H, W), not {photo.dtype} {photo.shape}.")
+    network = _fast(load_network(model))
+    pictures = [_picture_of(photo) for photo in photos]
+    inner = [photo[top:bottom, left:right] for photo, (top, bottom, left, right) in zip(photos, pictures)]
+    lightness = [lab.lightness(film.grey_of(shrink(photo, size or SIZES[network.name]))).numpy() for photo in inner]
+    if embeddings is None:
         largest = 2 * max(find_extractor(name).size for name in extractor.split("+"))
-        embedding = embed([film.grey_of(shrink(inner, largest))], extractor)[0]
-    embedding = np.asarray(embedding)
-    output = predict_output(network, lightness[None], embedding[None])
-    return Prediction(photo, picture, lightness, network.name, embedding, np.asarray(output))
+        embeddings = embed([film.grey_of(shrink(photo, largest)) for photo in inner], extractor)
+    outputs = [None] * len(photos)
+    for shape in {each.shape for each in lightness}:
+        alike = [i for i, each in enumerate(lightness) if each.shape == shape]
+        batch = predict_output(network, np.stack([lightness[i] for i in alike]), np.stack([embeddings[i] for i in alike]))
+        for i, output in zip(alike, np.asarray(batch)):
+            outputs[i] = output[None]
+    embeddings = [np.asarray(embedding) for embedding in embeddings]
+    return [Prediction(*parts, network.name, embedding, output)
+            for *parts, embedding, output in zip(photos, pictures, lightness, embeddings, outputs)]
 
 
 def render(prediction, vividness=None, strength=1.0):
@@ -118,6 +152,62 @@ def render(prediction, vividness=None, strength=1.0):
     result = film.grey_photo(prediction.photo)
     result[top:bottom, left:right] = inner
     return result
+
+
+def colorize_files(paths, targets, model="koala-plus", extractor=DEFAULT, vividness=None, strength=1.0):
+    """Colours files: while a few photographs are looked at together, the next are decoded and the last ones encoded.
+
+    Args:
+        paths, targets: from which file, and into which (see :func:`koala_utils.photos.save_photo`).
+        others: see :func:`colorize`.
+
+    Yields:
+        In the order of the paths None, or the PhotoError that says why that photograph is left out.
+
+    Raises:
+        ExtractorError, WeightsError: as :func:`colorize`.
+    """
+    def read(path):
+        try:
+            return read_photo_and_metadata(path)
+        except PhotoError as error:
+            return error
+
+    def write(prediction, metadata, target):
+        try:
+            save_photo(render(prediction, vividness, strength), target, metadata)
+        except PhotoError as error:
+            return error
+
+    def look(loaded, targets):
+        """The jobs that write what has been loaded, or why there is nothing to write."""
+        good = [each for each in loaded if not isinstance(each, PhotoError)]
+        predictions = iter(_predict([photo for photo, _ in good], model, extractor) if good else ())
+        return [each if isinstance(each, PhotoError) else pool.submit(write, next(predictions), each[1], target)
+                for each, target in zip(loaded, targets)]
+
+    batches = _batches(list(zip(paths, targets)))
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        reading, writing = [], []
+        for batch, following in zip([*batches, []], [[], *batches]):
+            loaded = [job.result() for job in reading]
+            reading = [pool.submit(read, path) for path, _ in batch]
+            written, writing = writing, look(loaded, [target for _, target in following])
+            yield from (each if isinstance(each, PhotoError) else each.result() for each in written)
+        yield from (each if isinstance(each, PhotoError) else each.result() for each in writing)
+
+
+def _batches(pairs):
+    """Neighbours, at most `BATCH` and `BATCH_BYTES` of them together; a larger file alone."""
+    batches, total = [], BATCH_BYTES
+    for path, target in pairs:
+        size = os.path.getsize(path) if os.path.isfile(path) else 0
+        if total + size > BATCH_BYTES or len(batches[-1]) == BATCH:
+            batches.append([])
+            total = 0
+        batches[-1].append((path, target))
+        total += size
+    return batches
 
 
 def _picture_of(photo):

@@ -11,8 +11,10 @@ import hashlib
 import http.client
 import io
 import os
+import stat
 import tarfile
 import tempfile
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -23,17 +25,21 @@ import numpy as np
 import pooch
 from PIL import Image, ImageOps
 
+from koala_utils.files import alone, replacing, sweep
+
 PACKAGE = Path(__file__).parent
 BUNDLED = PACKAGE / "photographs"
 REGISTRIES = PACKAGE / "registries"
 
 MAX_PIXELS = 200_000_000  # beyond this a file is a decompression bomb or a stitched panorama
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, lower and less well explained; every file is checked here
+STRIP_PIXELS = 4_000_000  # converted at a time, which bounds the memory for large photographs
 MIN_SIDE = 32  # pixels; the encoder divides both sides by 8
 MIN_CHROMA = 3.0  # mean distance from grey in RGB units of 255; see `is_nearly_grey`
 
 Image.init()
-EXTENSIONS = frozenset(ext for ext, kind in Image.registered_extensions().items() if kind in Image.OPEN)
+FORMATS = sorted(Image.OPEN.keys() - {"EPS"})  # an EPS is a program, which Pillow would have Ghostscript run
+EXTENSIONS = frozenset(ext for ext, kind in Image.registered_extensions().items() if kind in FORMATS)
 
 IMAGENETTE_URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz"
 IMAGENETTE_SHA256 = "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c"
@@ -44,6 +50,8 @@ PUBLISHED = {
     "historical": ("historical.csv", "historical", "fsa_owi/"),
     "plates": ("historical.csv", "historical", "prokudin_gorskii/"),
 }
+MAX_BYTES = 2_000_000_000  # of a download
+SLOWEST = 1_000  # bytes a second, below which a download counts as dead
 URL_LISTS = (".txt", ".urls")
 COLLECTIONS = ("bundled", "bundled-historical", *PUBLISHED, "imagenette")
 
@@ -83,7 +91,9 @@ def read_photo_and_metadata(path, max_pixels=MAX_PIXELS):
     """
     name = path if isinstance(path, (str, os.PathLike)) else getattr(path, "name", "the photograph")
     try:
-        with Image.open(path) as image:
+        if isinstance(path, (str, os.PathLike)) and not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode):
+            raise PhotoError(f"{name}: is a pipe or a device, not a photograph.")  # which might be read for ever
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise PhotoError(f"{name}: {image.width} x {image.height} pixels are more than the"
                                  f" {max_pixels:,} that are read; make it smaller first.")
@@ -94,7 +104,7 @@ def read_photo_and_metadata(path, max_pixels=MAX_PIXELS):
             exif = turned.getexif()
             if exif:
                 metadata["exif"] = exif.tobytes()
-            return _to_rgb(turned), metadata
+        return _to_rgb(turned), metadata
     except PhotoError:
         raise
     except FileNotFoundError:
@@ -104,24 +114,51 @@ def read_photo_and_metadata(path, max_pixels=MAX_PIXELS):
     except PermissionError:
         raise PhotoError(f"{name}: may not be read (permission denied).") from None
     except Image.UnidentifiedImageError:
+        if _is_heic(path):
+            raise PhotoError(f"{name}: a HEIC photograph, which Pillow does not read; save it as JPEG first.") from None
         raise PhotoError(f"{name}: not a photograph in a format that Pillow reads.") from None
     except Exception as error:  # decoders raise almost anything on damaged files
+        if getattr(error, "errno", None):  # the system's, not a decoder's
+            raise PhotoError(f"{name}: could not be read ({error.strerror}).") from error
         raise PhotoError(f"{name}: damaged or cut short ({str(error).rstrip('.') or type(error).__name__}).") from error
+
+
+def _is_heic(path):
+    """Whether a file is what an iPhone writes, whatever its name says."""
+    if not isinstance(path, (str, os.PathLike)):
+        return False
+    with open(path, "rb") as file:
+        start = file.read(12)
+    return start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
 def _to_rgb(image):
     """A decoded Pillow image of any mode -> uint8 RGB array."""
-    if image.mode.startswith(("I", "F")):  # 16-bit and 32-bit grey: Pillow's own conversion clips at 255
-        values = np.asarray(image, np.float64)
-        if not np.isfinite(values).all():
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return np.array(image)
+    top = None
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        low, high = values.min(), values.max()
+        if not np.isfinite([low, high]).all():
             raise ValueError("it holds values that are not numbers")
-        top = 65535 if image.mode != "F" else (1 if values.max() <= 1 else 255 if values.max() <= 255 else 65535)
-        grey = np.round(np.clip(values / top, 0, 1) * 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
+        top = 65535 if image.mode != "F" else (1 if high <= 1 else 255 if high <= 255 else 65535)
+    result = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for y in range(0, image.height, rows):  # in strips, for what stands between is several times as large
+        strip = image.crop((0, y, image.width, min(y + rows, image.height)))
+        result[y:y + rows] = _strip_to_rgb(strip, top)
+    return result
+
+
+def _strip_to_rgb(image, top):
+    """A piece of an image -> what numpy lays into a uint8 RGB array; `top` is white in 16-bit and 32-bit grey."""
+    if top:  # Pillow's own conversion clips at 255
+        return np.round(np.clip(np.asarray(image, np.float64) / top, 0, 1) * 255)[..., None]
     if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    return np.asarray(image.convert("RGB"))
 
 
 def save_photo(rgb, path, metadata=None):
@@ -140,36 +177,12 @@ def save_photo(rgb, path, metadata=None):
     if kind == "JPEG":
         options |= {"quality": 95, "subsampling": 0}
     if kind == "PNG":
-        options |= {"compress_level": 3}  # a third of the time of Pillow's 6, and files 3 % larger
+        options |= {"compress_level": 3}  # of photographs no larger than at 6, the default, and three times as fast
     try:
         with replacing(path) as temporary:
             Image.fromarray(rgb).save(temporary, format=kind, **options)
     except OSError as error:
         raise PhotoError(f"{path}: could not be written ({error.strerror or error}).") from error
-
-
-class replacing:
-    """Context of a temporary path beside `path` that replaces it when the block ends well.
-
-    A reader sees the old file or the whole new one; a block that fails, or is killed, leaves the old one.
-    """
-
-    def __init__(self, path):
-        self.path = Path(path)
-
-    def __enter__(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", suffix=self.path.suffix + ".tmp", dir=self.path.parent)
-        os.close(handle)
-        os.chmod(name, 0o644)  # mkstemp's 0o600 would hide the result from a group
-        self.temporary = Path(name)
-        return self.temporary
-
-    def __exit__(self, failed, *_):
-        if failed:
-            self.temporary.unlink(missing_ok=True)
-        else:
-            os.replace(self.temporary, self.path)
 
 
 # ---------------------------------------------------------------- finding files
@@ -243,7 +256,7 @@ def collection(name):
 
 def _fetch(row, path):
     """The path of a photograph of a registry, downloaded where it is not there or not what the registry says."""
-    return Path(pooch.retrieve(row["url"], row["sha256"], fname=path.name, path=path.parent))
+    return Path(pooch.retrieve(row["url"], row["sha256"], fname=path.name, path=path.parent, downloader=_pooch_stream))
 
 
 def registry(name):
@@ -258,7 +271,8 @@ def _imagenette():
     folder = data_dir() / "imagenette2-320"
     if not folder.is_dir():
         try:
-            archive = pooch.retrieve(IMAGENETTE_URL, IMAGENETTE_SHA256, fname="imagenette2-320.tgz", path=data_dir())
+            archive = pooch.retrieve(IMAGENETTE_URL, IMAGENETTE_SHA256, fname="imagenette2-320.tgz", path=data_dir(),
+                                     downloader=_pooch_stream)
             # Unpacked beside its place and renamed, so that a killed run does not leave half a collection.
             with tempfile.TemporaryDirectory(dir=data_dir()) as half, tarfile.open(archive) as tar:
                 tar.extractall(half, filter="data")
@@ -286,7 +300,7 @@ def download(urls, folder, workers=16, timeout=20):
         folder: where the photographs go; file names are the SHA-256 of their url, so that two
             photographs called `image.jpg` do not overwrite each other.
         workers: downloads at a time.
-        timeout: seconds without an answer after which a link counts as dead.
+        timeout: seconds without an answer, or with hardly any bytes, after which a link counts as dead.
 
     Returns:
         The paths that are there now, and a dict from each skipped url to the reason.
@@ -295,34 +309,63 @@ def download(urls, folder, workers=16, timeout=20):
         urls = read_urls(urls)
     folder = Path(folder)
 
-    def fetch(url):
+    def target_of(url):
         suffix = Path(urllib.parse.urlparse(url).path).suffix.lower()
-        target = folder / (hashlib.sha256(url.encode()).hexdigest()[:16] + (suffix if suffix in EXTENSIONS else ".jpg"))
-        if not target.exists():
-            if urllib.parse.urlparse(url).scheme not in ("http", "https"):
-                raise ValueError("not an http or https address")
-            request = urllib.request.Request(url, headers={"User-Agent": "koala-course"})
-            with urllib.request.urlopen(request, timeout=timeout) as answer:
-                data = answer.read()  # raises IncompleteRead where fewer bytes come than were announced
-            read_photo(io.BytesIO(data))  # a page that says "not found" is no photograph, and is not kept
-            with replacing(target) as temporary:
-                temporary.write_bytes(data)
-        return target
+        return folder / (hashlib.sha256(url.encode()).hexdigest()[:16] + (suffix if suffix in EXTENSIONS else ".jpg"))
 
-    found, skipped = [], {}
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for url, job in [(url, pool.submit(fetch, url)) for url in urls]:
-            try:
-                found.append(job.result())
-            except urllib.error.HTTPError as error:
-                skipped[url] = f"answered {error.code}"
-            except http.client.IncompleteRead:
-                skipped[url] = "the download was cut short"
-            except PhotoError:
-                skipped[url] = "is no photograph"
-            except Exception as error:  # refused, timed out, unknown host, malformed address
-                skipped[url] = str(getattr(error, "reason", error)) or type(error).__name__
-    return found, skipped
+    def fetch(url):
+        if urllib.parse.urlparse(url).scheme not in ("http", "https"):
+            raise ValueError("not an http or https address")
+        with replacing(target_of(url)) as temporary:
+            with open(temporary, "wb") as file:
+                stream(url, file, timeout)
+            read_photo(temporary)  # a page that says "not found" is no photograph, and is not kept
+
+    skipped = {}
+    if not all(target_of(url).exists() for url in urls):
+        with alone(folder, wait=True), concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            sweep(folder)
+            for url, job in [(url, pool.submit(fetch, url)) for url in urls if not target_of(url).exists()]:
+                try:
+                    job.result()
+                except urllib.error.HTTPError as error:
+                    skipped[url] = f"answered {error.code}"
+                except http.client.IncompleteRead:
+                    skipped[url] = "the download was cut short"
+                except PhotoError:
+                    skipped[url] = "is no photograph"
+                except Exception as error:  # refused, timed out, unknown host, malformed address
+                    skipped[url] = str(getattr(error, "reason", error)) or type(error).__name__
+    return [target_of(url) for url in urls if url not in skipped], skipped
+
+
+def stream(url, file, timeout=20):
+    """Writes what a url answers with to an open binary file, piece by piece.
+
+    Raises:
+        OSError, http.client.HTTPException: no answer, another than 200, or fewer bytes than were announced.
+        ValueError: no address, a body larger than `MAX_BYTES`, or one that hardly comes.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "koala-course"})
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
+        received, since, before = 0, time.monotonic(), 0
+        while piece := answer.read1(2**16):
+            file.write(piece)
+            received += len(piece)
+            if received > MAX_BYTES:
+                raise ValueError(f"larger than {MAX_BYTES // 10**6:,} MB")
+            if time.monotonic() - since > timeout:
+                if received - before < SLOWEST * timeout:  # a socket's own timeout is begun again with every byte
+                    raise ValueError(f"slower than {SLOWEST:,} bytes a second")
+                since, before = time.monotonic(), received
+        if answer.length:  # what is still to come of what was announced
+            raise http.client.IncompleteRead(b"", answer.length)
+
+
+def _pooch_stream(url, output, _):
+    """:func:`stream` as a downloader of pooch's."""
+    with open(output, "wb") as file:
+        stream(url, file)
 
 
 # ---------------------------------------------------------------- what is fit for training

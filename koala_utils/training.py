@@ -12,7 +12,9 @@ every epoch. A run is a folder:
     koala.safetensors             (or koala-plus.) the trained weights in half precision, when all epochs are done
 """
 
+import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -23,12 +25,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from koala_utils import lab, quantization, records
+from koala_utils import cluster, lab, quantization, records
 from koala_utils.backend import keras, tf
 from koala_utils.embedding import load_extractor
+from koala_utils.files import DamagedError, alone, make_room, read_json, replacing, sweep
 from koala_utils.network import BUILDERS, STRIDES, chroma_of, freeze_encoder, load_encoder
 from koala_utils.perception import perceptual_distance
-from koala_utils.photos import replacing
 from koala_utils.weights import load_weights, save_weights
 
 ENCODER = "mobilenet_v2_grey"  # the classifier whose feature maps koala-plus begins with
@@ -56,6 +58,8 @@ class TrainingError(ValueError):
 def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks=(), verbose="auto", **options):
     """Trains the colorization network; called again on the same run, it goes on where that stopped.
 
+    Several processes train together where `TF_CONFIG` says so: see :mod:`koala_utils.cluster`.
+
     Args:
         records_folder: of :func:`koala_utils.records.prepare`.
         run: the folder of this run.
@@ -72,7 +76,8 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
 
     Raises:
         TrainingError: the run was begun with other options, or the photographs do not fill a batch.
-        RecordsError: no records.
+        RecordsError: no records, or damaged ones.
+        BusyError: another process is training in the run's folder.
     """
     unknown = options.keys() - DEFAULTS.keys()
     if unknown:
@@ -89,12 +94,15 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
         raise TrainingError(f"a crop of {options['crop']} px is not a multiple of {stride}, which the network needs.")
     run = Path(run)
     prepared = records.manifest_of(records_folder)
-    passes = options["passes"]
-    steps = passes * (records.count_records(records_folder, "train") // options["batch"])
+    passes, batch = options["passes"], options["batch"]
+    steps = passes * (records.count_records(records_folder, "train") // batch)
     if not steps:
-        raise TrainingError(f"{records_folder}: fewer photographs for training than one batch of {options['batch']};"
+        raise TrainingError(f"{records_folder}: fewer photographs for training than one batch of {batch};"
                             " prepare more, or choose a smaller batch.")
-    validation = records.validation_batches(records_folder, options["crop"], options["batch"])
+    workers = cluster.join()
+    if batch % workers.count:
+        raise TrainingError(f"a batch of {batch} cannot be shared out evenly to {workers.count} workers.")
+    validation = records.validation_batches(records_folder, options["crop"], batch)
     keras.utils.set_random_seed(options["seed"])
 
     network = BUILDERS[options["model"]](fusion=options["fusion"], dtype=dtype or best_dtype())
@@ -104,32 +112,58 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
         load_encoder(network, load_extractor(ENCODER))
     if options["freeze"]:
         freeze_encoder(network)
-    optimizer = _optimizer(options, steps * epochs)
+    optimizer = _optimizer(options, steps * epochs, workers)
     network.compile(optimizer=optimizer, loss=_loss(options), metrics=[ab_error])
     # A cosine ends at the last epoch: with another number of epochs it would be another schedule.
     ends = {"epochs": epochs} if options["schedule"] == "cosine" else {}
-    claim(run, options | ends | {"extractor": prepared["extractor"], "start_from": str(start_from)})
-    first_epoch, history = resume(network, run)
-    if first_epoch >= epochs:  # nothing left to train; the checkpoint holds the weights before averaging
-        optimizer.finalize_variable_values(network.trainable_variables)
-    else:
-        network.fit(
-            records.training_batches(records_folder, options["crop"], options["batch"], options["seed"],
-                                     first_epoch * passes, (epochs - first_epoch) * passes).map(_with_lightness),
-            steps_per_epoch=steps, initial_epoch=first_epoch, epochs=epochs,
-            validation_data=validation.map(_with_lightness), verbose=verbose, shuffle=False,  # the records are shuffled already
-            callbacks=[
-                *([keras.callbacks.SwapEMAWeights()] if options["average"] else []),
-                RatioToGrey(validation),
-                Samples(validation, run / "samples"),
-                keras.callbacks.TensorBoard(run / "tensorboard"),
-                *callbacks,
-                Checkpoint(run, history),  # last, so that a checkpoint means the whole epoch is done
-            ],
-        )
-    save_weights(network, run / f"{options['model']}.safetensors",
-                 {"extractor": prepared["extractor"], "epochs": epochs, **options})
+    with alone(run) if workers.index == 0 else contextlib.nullcontext():  # of several workers, the first one writes
+        if workers.index == 0:
+            sweep(run)
+            sweep(run / "samples")
+            claim(run, options | ends | {"extractor": prepared["extractor"], "start_from": str(start_from)})
+        first_epoch, history = resume(network, run)
+        if float(workers.mean([tf.constant(float(first_epoch))])[0]) != first_epoch:
+            raise TrainingError(f"{run}: the workers found different checkpoints there; give all of them the same shared folder.")
+        if first_epoch >= epochs:  # nothing left to train; the checkpoint holds the weights before averaging
+            optimizer.finalize_variable_values(network.trainable_variables)
+        else:
+            training = records.training_batches(records_folder, options["crop"], batch, options["seed"], first_epoch * passes,
+                                                (epochs - first_epoch) * passes, (workers.index, workers.count))
+            with _explained(records_folder, run, workers):
+                network.fit(
+                    training.map(_with_lightness), steps_per_epoch=steps, initial_epoch=first_epoch, epochs=epochs,
+                    validation_data=validation.map(_with_lightness), verbose=verbose if workers.index == 0 else 0,
+                    shuffle=False,  # the records are shuffled already
+                    callbacks=[
+                        *([keras.callbacks.SwapEMAWeights()] if options["average"] else []),
+                        cluster.MeanLogs(workers),
+                        RatioToGrey(validation),
+                        *([Samples(validation, run / "samples"),
+                           keras.callbacks.TensorBoard(run / "tensorboard")] if workers.index == 0 else []),
+                        *callbacks,
+                        Checkpoint(run, history, writes=workers.index == 0),  # last: a checkpoint means the whole epoch is done
+                    ],
+                )
+        if workers.index == 0:
+            save_weights(network, run / f"{options['model']}.safetensors",
+                         {"extractor": prepared["extractor"], "epochs": epochs, **options})
     return network, history
+
+
+@contextlib.contextmanager
+def _explained(records_folder, run, workers):
+    """TensorFlow's errors in a training that have a reason which we can name."""
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError) as error:
+        if workers.count == 1:
+            raise
+        raise TrainingError("another worker is gone; start all of them again, and they go on from the last checkpoint.") from error
+    except tf.errors.OpError as error:
+        if "No space left" in str(error):  # TensorBoard's writer
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run)) from error
+        records.check_shards(records_folder)
+        raise
 
 
 def _with_lightness(inputs, chroma):
@@ -167,7 +201,7 @@ def squared_error(chroma, output):
 LOSSES = {"koala": squared_error, "koala-plus": quantization.cross_entropy}
 
 
-def _optimizer(options, steps):
+def _optimizer(options, steps, workers):
     rate = options["learning_rate"]
     if options["schedule"] == "cosine":
         warmup = min(500, steps // 10)
@@ -176,7 +210,7 @@ def _optimizer(options, steps):
     elif options["schedule"] != "constant":
         raise TrainingError(f"no schedule is called {options['schedule']!r}; there are constant and cosine.")
     average = options["average"]
-    return keras.optimizers.Adam(rate, use_ema=bool(average), ema_momentum=average or 0.99)
+    return cluster.Adam(rate, use_ema=bool(average), ema_momentum=average or 0.99, workers=workers)
 
 
 def best_dtype():
@@ -215,7 +249,7 @@ def claim(run, config):
     """Writes the run's config.json, or compares with the one that is there."""
     path = run / "config.json"
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path, "choose another folder for this run")
         differs = [f"{key} {before.get(key)} instead of {config[key]}" for key in config if before.get(key) != config[key]]
         if differs:
             raise TrainingError(f"{run}: was begun with {', '.join(differs)}; choose another folder or delete this one.")
@@ -236,23 +270,29 @@ def resume(network, run):
         raise TrainingError(f"{checkpoints[-1]}: damaged or of another architecture; delete it to go on from the"
                             " checkpoint before.") from error
     done = int(checkpoints[-1].name.split("-")[1].split(".")[0])
-    return done, read_history(run)[:done]
+    history = read_history(run)[:done]
+    if len(history) < done:
+        raise DamagedError(f"{run / 'history.csv'}: damaged; choose another folder for this run.")
+    return done, history
 
 
 def read_history(run):
     """The history of a run's folder, or of a csv file: a list of dicts of floats, one an epoch."""
     path = Path(run)
     path = path / "history.csv" if path.is_dir() else path
-    with open(path, newline="", encoding="utf-8") as lines:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+    try:
+        with open(path, newline="", encoding="utf-8") as lines:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+    except (ValueError, TypeError, csv.Error):
+        raise DamagedError(f"{path}: damaged; choose another folder for this run.") from None
 
 
 class Checkpoint(keras.callbacks.Callback):
     """After every epoch: the history, then the checkpoint; each file is whole or not there, and the last two are kept."""
 
-    def __init__(self, run, history):
+    def __init__(self, run, history, writes=True):
         super().__init__()
-        self.run, self.history = Path(run), history
+        self.run, self.history, self.writes = Path(run), history, writes
 
     def on_epoch_begin(self, epoch, logs=None):
         self.began = time.monotonic()
@@ -261,6 +301,8 @@ class Checkpoint(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()},
                "seconds": round(time.monotonic() - self.began, 1)}
         self.history.append(row)
+        if not self.writes:
+            return
         text = io.StringIO()
         writer = csv.DictWriter(text, row, lineterminator="\n")
         writer.writeheader()
@@ -268,9 +310,9 @@ class Checkpoint(keras.callbacks.Callback):
         with replacing(self.run / "history.csv") as temporary:
             temporary.write_text(text.getvalue(), encoding="utf-8")
         with replacing(self.run / f"checkpoint-{epoch + 1:04d}.weights.h5") as temporary:
-            whole = temporary.with_suffix(".weights.h5")  # Keras insists on the extension
-            self.model.save_weights(whole)
-            os.replace(whole, temporary)
+            values = sum(np.prod(variable.shape) for variable in self.model.variables + self.model.optimizer.variables)
+            make_room(temporary, 4 * int(values) + 2**20)  # h5py does not get over a disk that is full
+            self.model.save_weights(temporary)
         for old in sorted(self.run.glob("checkpoint-*.weights.h5"))[:-2]:
             old.unlink()
 

@@ -4,6 +4,7 @@ The format holds named arrays and nothing that could run, so weights from strang
 """
 
 import contextlib
+import functools
 import hashlib
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from koala_utils.photos import replacing
+from koala_utils.files import replacing
 
 RELEASED = Path(__file__).parent / "released"
 
@@ -80,11 +81,17 @@ def _opened(path):
 
 
 def check_hash(path):
-    """Compares a released file with SHA256SUMS (written by `sha256sum`).
+    """Compares a released file with SHA256SUMS (written by `sha256sum`), once as long as it does not change.
 
     Raises:
         WeightsError: another hash, or a file that is not listed.
     """
+    status = path.stat()
+    _check_hash(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache
+def _check_hash(path, *_):
     sums = dict(line.split()[::-1] for line in (RELEASED / "SHA256SUMS").read_text().splitlines())
     if sums.get(path.name) != hashlib.sha256(path.read_bytes()).hexdigest():
         raise WeightsError(f"{path}: not the released file (its SHA-256 differs); install koala_utils again.")

@@ -36,7 +36,8 @@ def published(monkeypatch):
 
 
 class Site:
-    """A web site on this machine: `pages` maps paths to (status, body, declared length); `requests` lists what was asked."""
+    """A web site on this machine: `pages` maps paths to (status, body, declared length), or to a function that answers with a
+    request handler; `requests` lists what was asked."""
 
     def __init__(self):
         self.pages, self.requests = {}, []
@@ -45,7 +46,10 @@ class Site:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 site.requests.append(self.path)
-                status, body, length = site.pages.get(self.path, (404, b"not found", None))
+                page = site.pages.get(self.path, (404, b"not found", None))
+                if callable(page):
+                    return page(self)
+                status, body, length = page
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body) if length is None else length))
                 self.end_headers()

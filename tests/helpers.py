@@ -1,7 +1,12 @@
 """Small photographs and measures that several test modules use."""
 
 import contextlib
+import multiprocessing
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,3 +57,85 @@ def full_disk(bytes_left):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# ---------------------------------------------------------------- other processes, to be killed
+
+
+def command(arguments, environment, log=os.devnull, per_shard=512, before=None):
+    """In a process of its own: `koala …` with float32 training and shards of so many photographs.
+
+    What it prints goes to the file `log`, and the most memory that it took, in bytes, to one beside it.
+    """
+    from koala_utils import cli, records, training
+
+    os.environ.update(environment)
+    with open(log, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    records.PHOTOS_PER_SHARD, training.best_dtype = per_shard, lambda: "float32"
+    if before:
+        before()
+    status = cli.main([str(argument) for argument in arguments])
+    sys.stdout.flush()
+    if log != os.devnull:
+        import resource
+
+        Path(f"{log}.memory").write_text(str(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    os._exit(status)
+
+
+def start(*arguments, **options):
+    """Starts :func:`command`; a real process, forked off one that has TensorFlow loaded, which saves its import."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["koala_utils.training", "koala_utils.colorizer"])
+    process = context.Process(target=command, args=(arguments, dict(os.environ)), kwargs=options)
+    process.start()
+    return process
+
+
+def finish(*arguments, **options):
+    """Runs :func:`command` to its end: the exit status."""
+    process = start(*arguments, **options)
+    process.join()
+    return process.exitcode
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """Within the block the folder is a disk of its own, of so many bytes; a test is skipped where none may be mounted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def enlarge(folder, size):
+    _mount("-o", f"remount,size={size}", folder)
+
+
+@contextlib.contextmanager
+def read_only(folder):
+    """Within the block nobody may write into the folder, not even the superuser, for whom it is mounted so."""
+    if os.geteuid():
+        folder.chmod(0o555)
+        yield
+        folder.chmod(0o755)
+        return
+    _mount("--bind", folder, folder)
+    try:
+        _mount("-o", "remount,bind,ro", folder)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def _mount(*arguments):
+    try:
+        done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("this system has no mount")
+    if done.returncode:
+        pytest.skip(f"no disk may be mounted here ({done.stderr.strip()})")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import assert_one_sentence, make_noise, make_photo
+from helpers import assert_one_sentence, files_in, make_noise, make_photo, save
 from PIL import Image
 from skimage.color import rgb2lab
 
@@ -68,6 +68,29 @@ def test_small_copy_has_the_area_and_the_aspect_and_is_never_enlarged():
     assert shrink(make_photo(0, 400, 100), 100).shape == (200, 50, 3)
     assert shrink(make_photo(0, 20, 30), 100).shape == (20, 30, 3)
     assert shrink(make_photo(0, 400, 300)[..., 0], 100).shape == (115, 87)
+
+
+@pytest.mark.parametrize("model", ["koala", "koala-plus"])
+def test_files_are_colored_together_as_one_by_one(tmp_path, model):
+    shapes = [(90, 130), (90, 130), (130, 90), (64, 64)] * 3  # more than are looked at together, some of one shape
+    sources = [save(make_photo(seed, *shape), tmp_path / f"{seed}.png") for seed, shape in enumerate(shapes)]
+    sources[5].write_bytes(sources[5].read_bytes()[:300])
+    targets = [tmp_path / "colored" / path.name for path in sources]
+    problems = list(colorizer.colorize_files(sources, targets, model))
+    assert [i for i, problem in enumerate(problems) if problem] == [5] and "5.png" in str(problems[5])
+    for source, target in zip(sources, targets):
+        if source != sources[5]:
+            alone = colorize(read_photo(source), model)
+            assert np.abs(read_photo(target).astype(int) - alone).max() <= 2 < evaluation.colorfulness(alone)
+    assert len(files_in(tmp_path / "colored")) == 11
+
+
+def test_large_files_come_alone_and_small_ones_together(tmp_path, monkeypatch):
+    for name, size in (("a", 10), ("b", 10), ("c", 500), ("d", 10)):
+        (tmp_path / name).write_bytes(bytes(size))
+    monkeypatch.setattr(colorizer, "BATCH_BYTES", 100)
+    batches = colorizer._batches([(tmp_path / name, name) for name in "abcd"])
+    assert [[target for _, target in batch] for batch in batches] == [["a", "b"], ["c"], ["d"]]
 
 
 # ---------------------------------------------------------------- cautious to vivid

@@ -1,0 +1,120 @@
+"""Files that are whole or not there, and folders that one run at a time writes into."""
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import filelock
+
+
+class BusyError(ValueError):
+    """A folder that another run is writing into."""
+
+
+class DamagedError(ValueError):
+    """A file of our own that cannot be read; the message says which and what to do."""
+
+
+class replacing:
+    """Context of a temporary path beside `path` that replaces it when the block ends well.
+
+    A reader sees the old file or the whole new one; a block that fails, or is killed, leaves the old one. What a killed
+    block leaves beside it, :func:`sweep` clears away.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __enter__(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # The name ends as the path's, which says what format it has; a long one is cut, for there is a limit of 255 bytes.
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp-" + self.path.name[-40:], dir=self.path.parent)
+        os.close(handle)
+        os.chmod(name, 0o644)  # mkstemp's 0o600 would hide the result from a group
+        self.temporary = Path(name)
+        return self.temporary
+
+    def __exit__(self, kind, error, _):
+        try:
+            if not kind:
+                with open(self.temporary, "rb+") as file:  # on the disk before the name is: a power cut leaves no empty file
+                    os.fsync(file.fileno())
+                os.replace(self.temporary, self.path)
+        finally:
+            self.temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(self.path)  # and not the temporary one, or none
+
+
+def sweep(folder, ending=""):
+    """Deletes the temporary files that killed runs left in a folder; only for who is :func:`alone` in it.
+
+    Args:
+        ending: of the names that the files would have had, as a glob; all of them by default.
+    """
+    for left in Path(folder).glob(f".*.tmp-*{ending}"):
+        left.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(folder, wait=False, part=""):
+    """Context in which no other process is in the same folder's; the system ends it with the process, however that ends.
+
+    Args:
+        folder: made where it is not there.
+        wait: for the other process to be done, and not to refuse.
+        part: of the folder; different parts do not exclude each other.
+
+    Raises:
+        BusyError: another process is.
+    """
+    path = Path(folder) / f".busy{part}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout:
+        raise BusyError(f"{folder}: another run is writing there; wait until it is done, or choose another folder.") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows does not delete an open file
+            path.unlink()
+        lock.release()
+
+
+def make_room(path, size):
+    """Raises the OSError of a full disk or quota where a file of so many bytes does not fit."""
+    with open(path, "wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+            file.truncate(0)
+
+
+def read_json(path, remedy):
+    """The dict in a file that this package wrote.
+
+    Raises:
+        DamagedError: it is not one; the message ends with `remedy`.
+        FileNotFoundError: not there.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError:  # not JSON, or not even text
+        content = None
+    if not isinstance(content, dict):
+        raise DamagedError(f"{path}: damaged; {remedy}.")
+    return content
+
+
+def explain(error):
+    """What an OSError of the command line means, and what to do, in a sentence."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{where}the disk is full; make room and run the same command again, what is done is kept."
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{where}may not be written or read ({error.strerror}); choose another folder, or ask for permission."
+    return f"{where}{error.strerror or error}."
