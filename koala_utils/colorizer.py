@@ -201,7 +201,7 @@ def _batches(pairs):
     """Neighbours, at most `BATCH` and `BATCH_BYTES` of them together; a larger file alone."""
     batches, total = [], BATCH_BYTES
     for path, target in pairs:
-        size = os.path.getsize(path) if os.path.isfile(path) else 0
+        size = Path(path).stat().st_size if Path(path).is_file() else 0
         if total + size > BATCH_BYTES or len(batches[-1]) == BATCH:
             batches.append([])
             total = 0
