@@ -35,7 +35,7 @@ CONTENTS = {
     "The report": ["report/report", "report/training/README"],
     "Models and photographs": ["koala_utils/released/MODEL_CARD", "docs/data_sheet", "koala_utils/photographs/CREDITS",
                                "koala_utils/released/CREDITS"],
-    "Help": ["docs/glossary", "CONTRIBUTING"],
+    "Help": ["docs/glossary", "docs/clusters", "CONTRIBUTING"],
 }
 
 nb_execution_mode = "off"  # people read what is committed; the tests execute it

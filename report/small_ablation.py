@@ -86,7 +86,7 @@ def variants(squares, embeddings, validation):
             vectors, held_out = with_embeddings(lambda x: embed_squares(x, extractor, in_color))
             return some[0], vectors, held_out
         yield group, name, made, {}
-    for size in (16, 32, 48):
+    for size in (16, 32):
         yield "size", f"{size} px", lambda: some, {"size": size}
     for count in CURVE:
         part = squares[:count], embeddings[:count], validation
