@@ -20,7 +20,8 @@ from koala_utils import film, lab
 from koala_utils.backend import tf
 from koala_utils.colorizer import load_network, predict, render
 from koala_utils.embedding import DEFAULT, EXTRACTORS, class_names, logits_of
-from koala_utils.photos import read_photo, registry, replacing
+from koala_utils.files import replacing
+from koala_utils.photos import read_photo, registry
 
 
 @dataclass

@@ -9,7 +9,7 @@ from IPython.display import display
 from PIL import Image
 
 from koala_utils import lab
-from koala_utils.photos import replacing
+from koala_utils.files import replacing
 
 ALT = "Description"  # the field of a PNG file that holds what it shows
 

@@ -204,13 +204,17 @@ LOSSES = {"koala": squared_error, "koala-plus": quantization.cross_entropy}
 def _optimizer(options, steps, workers):
     rate = options["learning_rate"]
     if options["schedule"] == "cosine":
-        warmup = min(500, steps // 10)
-        rate = keras.optimizers.schedules.CosineDecay(rate / 10, steps - warmup, alpha=0.01, warmup_target=rate,
-                                                      warmup_steps=warmup)
+        rate = cosine(rate, steps)
     elif options["schedule"] != "constant":
         raise TrainingError(f"no schedule is called {options['schedule']!r}; there are constant and cosine.")
     average = options["average"]
     return cluster.Adam(rate, use_ema=bool(average), ema_momentum=average or 0.99, workers=workers)
+
+
+def cosine(rate, steps):
+    """A learning rate that rises from a tenth of `rate` to it over the first steps, and falls along a cosine to a hundredth."""
+    warmup = min(500, steps // 10)
+    return keras.optimizers.schedules.CosineDecay(rate / 10, steps - warmup, alpha=0.01, warmup_target=rate, warmup_steps=warmup)
 
 
 def best_dtype():

@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from koala_utils import REPORT, WORK
-from koala_utils.photos import replacing
+from koala_utils.files import replacing
 
 HERE = Path(__file__).parent
 

@@ -96,13 +96,10 @@ VARIANTS = {
 
 
 def train(network, loss, folder):
-    warmup = STEPS // 10
-    rate = keras.optimizers.schedules.CosineDecay(RATE / 10, STEPS - warmup, alpha=0.01, warmup_target=RATE,
-                                                  warmup_steps=warmup)
     if loss is None:  # koala, which puts out chroma at full size
         def loss(truth, output):
             return ops.mean((output - truth[..., :2]) ** 2)
-    network.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
+    network.compile(optimizer=keras.optimizers.Adam(training.cosine(RATE, STEPS)), loss=loss)
     batches = records.training_batches(folder, CROP, BATCH).take(STEPS)
     began = time.monotonic()
     network.fit(batches.map(lambda inputs, chroma: (inputs, tf.concat([chroma, inputs[0]], -1))), epochs=1, verbose=2,

@@ -45,7 +45,6 @@ def text(folder):
         test=evaluation.summarize(test), test_photos=len({score.photo for score in test}),
         plates=evaluation.summarize(evaluation.read_scores(tables / "plates" / "scores.csv")),
         paper_share=f"{study.PAPER_SHARE:.2%}", hours=training_hours(),
-        true_top1=evaluation.truth_line(test),
         alt=lambda name: figures.alt_of(folder / "figures" / name),
         table=lambda name: markdown_table(tables / name),
         rows=lambda name: read_rows(tables / name),

@@ -15,9 +15,9 @@ import numpy as np
 from koala_utils import film, lab, records
 from koala_utils.backend import keras, tf
 from koala_utils.embedding import EXTRACTORS, logits_of, standardize
+from koala_utils.files import replacing
 from koala_utils.network import build_network
-from koala_utils.photos import replacing
-from koala_utils.training import best_dtype
+from koala_utils.training import best_dtype, cosine
 
 BATCH, STEPS, SEEDS, VALIDATION = 32, 150, 3, 928
 PHOTOGRAPHS = STEPS * BATCH  # as many as the steps see once
@@ -58,9 +58,7 @@ def train(squares, embeddings, validation, seed, fusion=True, size=32, steps=STE
     """Trains on the squares, again and again where they are fewer than the steps take; the validation's error over grey's."""
     keras.utils.set_random_seed(seed)
     network = build_network(fusion=fusion, dtype=best_dtype())
-    warm = steps // 10
-    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps - warm, alpha=0.01, warmup_target=1e-3, warmup_steps=warm)
-    network.compile(keras.optimizers.Adam(rate), "mse")
+    network.compile(keras.optimizers.Adam(cosine(1e-3, steps)), "mse")
     data = tf.data.Dataset.from_tensor_slices((squares, embeddings)).shuffle(len(squares), seed=seed).repeat().batch(BATCH).take(steps)
     data = data.map(lambda rgb, vector: ((arrays(rgb, size)[0], vector), arrays(rgb, size)[1]), num_parallel_calls=2).prefetch(4)
     network.fit(data, verbose=0, shuffle=False)

@@ -45,11 +45,15 @@ def dripping(body, seconds=0.05, pieces=1):
     return answer
 
 
+def begin_chunked(handler):
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+
+
 def chunked_and_cut(body):
     def answer(handler):
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
+        begin_chunked(handler)
         handler.wfile.write(f"{len(body) * 2:x}\r\n".encode() + body)
         handler.wfile.flush()
 
@@ -58,9 +62,7 @@ def chunked_and_cut(body):
 
 def chunked(body):
     def answer(handler):
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
+        begin_chunked(handler)
         for i in range(0, len(body), 10_000):
             piece = body[i:i + 10_000]
             handler.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
