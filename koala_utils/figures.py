@@ -136,7 +136,7 @@ def gamut(bins, values, alt, path=None):
         values: a dict from title to n numbers.
     """
     a, b = np.asarray(bins).T * lab.CHROMA_SCALE
-    colors = lab.to_rgb(np.full((len(bins), 1), 0.3, np.float32), np.asarray(bins, np.float32)).numpy()
+    colors = lab.to_rgb(np.full((len(bins), 1), 0.3, np.float32), np.asarray(bins, np.float32))
     figure, axes = plt.subplots(1, 1 + len(values), figsize=(3.3 * (1 + len(values)), 3.2), sharey=True)
     axes[0].scatter(a, b, c=colors, marker="s", s=45)
     axes[0].set(title="colour at L* 65", xlabel="a*", ylabel="b*", aspect="equal")

@@ -44,7 +44,7 @@ def grey_of(photo):
     """
     if photo.ndim == 2:
         return photo[..., None] / np.float32(255)
-    return to_grey(photo / np.float32(255)).numpy()
+    return (photo @ np.array(PANCHROMATIC, np.float32) / 255)[..., None]
 
 
 def grey_photo(photo):

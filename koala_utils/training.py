@@ -346,7 +346,7 @@ class Samples(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         output = chroma_of(self.model([self.lightness, self.embedding], training=False))
-        rows = [lab.to_rgb(self.lightness, chroma).numpy() for chroma in (np.zeros_like(self.truth), output, self.truth)]
+        rows = [lab.to_rgb(self.lightness, chroma) for chroma in (np.zeros_like(self.truth), output, self.truth)]
         sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
         with replacing(self.folder / f"epoch-{epoch + 1:04d}.jpg") as temporary:
             Image.fromarray(np.round(sheet * 255).astype(np.uint8)).save(temporary, "JPEG", quality=92)
