@@ -1,4 +1,4 @@
-"""Keras and TensorFlow, imported without the notices that TensorFlow writes at every start.
+"""Keras and TensorFlow, imported without the notices that TensorFlow writes at every start, and a trained model compiled.
 
 The notices (no GPU found, oneDNN is on) are written to the process's standard error before any setting can
 silence them, and would stand above every first cell and every command's own messages. If an import fails,
@@ -6,6 +6,8 @@ they are shown after all.
 """
 
 import contextlib
+import functools
+import gc
 import os
 import sys
 import tempfile
@@ -28,7 +30,20 @@ def _without_notices():
             os.close(terminal)
 
 
-with _without_notices():
+@contextlib.contextmanager
+def _without_collections():
+    """The imports make a million objects that stay: looking for garbage among them, then and later, costs half a second a start."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+        gc.freeze()
+
+
+with _without_notices(), _without_collections():
     import keras
 
     if keras.backend.backend() == "tensorflow":  # the networks run on any backend, the data only on this one
@@ -36,4 +51,33 @@ with _without_notices():
 
         tf.config.list_physical_devices()  # the search for a GPU, which has its notices too
 
-__all__ = ["keras", "tf"]
+__all__ = ["compiled", "keras", "tf"]
+
+LARGE = 20_000_000  # weights of a model, beyond which copies of them cost too much memory
+
+
+@functools.lru_cache(8)
+def compiled(model):
+    """A model that is trained no further as a compiled function of its inputs, for batches of any size.
+
+    The weights become constants, which TensorFlow lays out for the processor once; unless the model is `LARGE`, as
+    Inception-ResNet-v2 is. Compiling takes as long as some photographs do layer by layer.
+
+    Returns:
+        A function to be called as the model is, with one array or a list of them, float32, that returns a tensor; and with
+        the model's name.
+    """
+    weights = model.trainable_variables, model.non_trainable_variables
+    if model.count_params() < LARGE:
+        weights = [[variable.numpy() for variable in group] for group in weights]
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, *each.shape[1:]], tf.float32) for each in model.inputs])
+    def call(*inputs):
+        values = [[tf.convert_to_tensor(value) for value in group] for group in weights]
+        return model.stateless_call(*values, inputs if len(inputs) > 1 else inputs[0], training=False)[0]
+
+    def function(inputs, training=False):
+        return call(*inputs) if isinstance(inputs, list) else call(inputs)
+
+    function.name = model.name
+    return function

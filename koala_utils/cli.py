@@ -1,6 +1,7 @@
 """`koala …`: a thin function a command."""
 
 import argparse
+import contextlib
 import itertools
 import os
 import sys
@@ -257,7 +258,8 @@ def colorize(options):
     if not paths:
         raise photos.PhotoError(f"{', '.join(options.source)}: holds no file.")
 
-    from koala_utils.colorizer import colorize_files
+    with _left_out("matplotlib.pyplot"):  # Keras imports it for pictures of its own, and half a second is a tenth of the wait
+        from koala_utils.colorizer import colorize_files
 
     paths = list(dict.fromkeys(paths))
     targets = _targets(paths, output)
@@ -271,6 +273,18 @@ def colorize(options):
             print(f"{path} -> {target}")
     print(f"{done} of {len(paths)} coloured, in {output}")
     return done < len(paths)
+
+
+@contextlib.contextmanager
+def _left_out(module):
+    """Context in which importing a module fails as if it were not installed."""
+    before = sys.modules.get(module)
+    sys.modules[module] = before
+    try:
+        yield
+    finally:
+        if not before:
+            del sys.modules[module]
 
 
 def _targets(paths, output):

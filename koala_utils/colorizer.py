@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from koala_utils import film, lab
-from koala_utils.backend import tf
+from koala_utils.backend import compiled
 from koala_utils.embedding import DEFAULT, EXTRACTORS, embed, find_extractor
 from koala_utils.network import BUILDERS, chroma_of
 from koala_utils.network import predict as predict_output
@@ -53,24 +53,6 @@ def _load_network(path, changed):
     network = BUILDERS[kind](fusion=metadata.get("fusion") != "False")
     load_weights(network, path)
     return network
-
-
-class _Compiled:
-    """koala-plus as a compiled function for photographs of any size: its many layers, one by one, take three times as long."""
-
-    def __init__(self, network):
-        self.name = network.name
-        self._call = tf.function(lambda *inputs: network(inputs, training=False), input_signature=[
-            tf.TensorSpec([None, *inputs.shape[1:]], tf.float32) for inputs in network.inputs])
-
-    def __call__(self, inputs, training=False):
-        return self._call(*inputs)
-
-
-@functools.lru_cache(4)
-def _fast(network):
-    """A network as it is called for colouring; koala's few layers gain nothing, and its last cannot be compiled for any size."""
-    return _Compiled(network) if network.name == "koala-plus" else network
 
 
 @dataclass(frozen=True)
@@ -115,19 +97,21 @@ def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=N
     return _predict([photo], model, extractor, size, None if embedding is None else [embedding])[0]
 
 
-def _predict(photos, model, extractor, size=None, embeddings=None):
-    """:func:`predict` of several photographs at once."""
+def _predict(photos, model, extractor, size=None, embeddings=None, few=False):
+    """:func:`predict` of several photographs at once; where few are to come, nothing is compiled for them."""
     photos = [np.asarray(photo) for photo in photos]
     for photo in photos:
         if photo.dtype != np.uint8 or photo.ndim not in (2, 3) or (photo.ndim == 3 and photo.shape[-1] != 3) or not photo.size:
             raise PhotoError(f"a photograph is uint8 (H, W, 3) or (H, W), not {photo.dtype} {photo.shape}.")
-    network = _fast(load_network(model))
+    network = load_network(model)
+    if not few and network.name != "koala":  # whose few layers gain nothing, and whose last cannot be compiled for any size
+        network = compiled(network)
     pictures = [_picture_of(photo) for photo in photos]
     inner = [photo[top:bottom, left:right] for photo, (top, bottom, left, right) in zip(photos, pictures)]
     lightness = [lab.lightness(film.grey_of(shrink(photo, size or SIZES[network.name]))).numpy() for photo in inner]
     if embeddings is None:
         largest = 2 * max(find_extractor(name).size for name in extractor.split("+"))
-        embeddings = embed([film.grey_of(shrink(photo, largest)) for photo in inner], extractor)
+        embeddings = embed([film.grey_of(shrink(photo, largest)) for photo in inner], extractor, few=few)
     outputs = [None] * len(photos)
     for shape in {each.shape for each in lightness}:
         alike = [i for i, each in enumerate(lightness) if each.shape == shape]
@@ -182,7 +166,7 @@ def colorize_files(paths, targets, model="koala-plus", extractor=DEFAULT, vividn
     def look(loaded, targets):
         """The jobs that write what has been loaded, or why there is nothing to write."""
         good = [each for each in loaded if not isinstance(each, PhotoError)]
-        predictions = iter(_predict([photo for photo, _ in good], model, extractor) if good else ())
+        predictions = iter(_predict([photo for photo, _ in good], model, extractor, few=len(paths) <= BATCH) if good else ())
         return [each if isinstance(each, PhotoError) else pool.submit(write, next(predictions), each[1], target)
                 for each, target in zip(loaded, targets)]
 
@@ -249,7 +233,7 @@ def recombine(photo, lightness, chroma, edge_aware=True):
         where = top, len(strip), height, width
         detail = strip - _enlarge_strip(lightness, *where)
         full = _enlarge_strip(chroma, *where) + _enlarge_strip(slope, *where) * detail
-        result[top:top + rows] = tf.cast(tf.round(lab.to_rgb(strip, full) * 255), tf.uint8).numpy()
+        result[top:top + rows] = np.rint(lab.to_rgb(strip, full) * 255)
     return result
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
-from koala_utils.backend import keras, tf
+from koala_utils.backend import compiled, keras
 from koala_utils.weights import RELEASED, load_weights
 
 EMBEDDING_SIZE = 1000
@@ -90,14 +91,14 @@ def extractor_input(grey, name="mobilenet_v2"):
     """What the extractor is shown: the whole grey photograph, squeezed to its square, three times over.
 
     Args:
-        grey: float (H, W, 1) or (N, H, W, 1) in [0, 1], any size.
+        grey: float (H, W, 1) in [0, 1], any size.
 
     Returns:
-        float32 (..., size, size, 3) in [-1, 1].
+        float32 array (size, size, 3) in [-1, 1].
     """
     size = find_extractor(name).size
-    square = tf.image.resize(grey, (size, size), antialias=True)
-    return tf.repeat(square, 3, axis=-1) * 2 - 1
+    square = Image.fromarray(np.asarray(grey, np.float32)[..., 0]).resize((size, size), Image.BILINEAR)  # averages where it shrinks
+    return np.repeat(np.asarray(square)[..., None] * 2 - 1, 3, axis=-1)
 
 
 def standardize(logits):
@@ -122,31 +123,35 @@ def standardized(logits):
     return centered / (keras.ops.std(logits, axis=-1, keepdims=True) + 1e-6)
 
 
-def embed(greys, name=DEFAULT, pretrained=True):
+def embed(greys, name=DEFAULT, pretrained=True, few=False):
     """The embeddings of grey photographs.
 
     Args:
         greys: a sequence of float (H, W, 1) arrays in [0, 1], of any sizes.
         name: the extractor; or several, joined by "+", whose standardized logits are added and standardized again.
+        few: so few photographs are to come that compiling the extractor does not pay.
 
     Returns:
         float32 (N, 1000), standardized.
     """
-    return standardize(sum(standardize(logits_of(tf.stack([extractor_input(grey, part) for grey in greys]), part, pretrained))
-                           for part in name.split("+")))
+    return embed_inputs([extractor_inputs(grey, name) for grey in greys], name, pretrained, few)
 
 
-def logits_of(batch, name="mobilenet_v2", pretrained=True):
+def extractor_inputs(grey, name=DEFAULT):
+    """:func:`extractor_input` of each of the extractors that are joined in `name`: the part of :func:`embed` that is a photograph's own."""
+    return [extractor_input(grey, part) for part in name.split("+")]
+
+
+def embed_inputs(inputs, name=DEFAULT, pretrained=True, few=False):
+    """The rest of :func:`embed`, from a list of :func:`extractor_inputs`."""
+    return standardize(sum(standardize(logits_of(np.stack(batch), part, pretrained, few))
+                           for part, batch in zip(name.split("+"), zip(*inputs))))
+
+
+def logits_of(batch, name="mobilenet_v2", pretrained=True, few=False):
     """The raw logits (N, 1000) of prepared inputs, float (N, size, size, 3) in [-1, 1]; grey or colour."""
-    return _compiled(name, pretrained)(batch).numpy()
-
-
-@functools.cache
-def _compiled(name, pretrained):
-    """The extractor as a compiled function: several times faster than calling the model eagerly."""
     model = load_extractor(name, pretrained)
-    return tf.function(lambda batch: model(batch, training=False),
-                       input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)])
+    return (model if few else compiled(model))(np.asarray(batch, np.float32), training=False).numpy()
 
 
 @functools.cache

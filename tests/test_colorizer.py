@@ -96,6 +96,11 @@ def test_large_files_come_alone_and_small_ones_together(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- cautious to vivid
 
 
+def differ_by_rounding(one, other):
+    """oneDNN's convolutions add up in an order of their own at every call: the last bit of an output may fall either way."""
+    return np.abs(one.astype(int) - other).max() <= 1
+
+
 def test_vividness_gives_more_color_and_keeps_the_lightness():
     photo = resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 128)
     outputs = [colorize(photo, "koala-plus", vividness=vividness) for vividness in (0.0, 0.5, 1.0)]
@@ -103,7 +108,7 @@ def test_vividness_gives_more_color_and_keeps_the_lightness():
     assert 1.1 * colors[0] < colors[1] < colors[2]
     for output in outputs:
         assert np.abs(lightness_of(output) - lightness_of(evaluation.grey_baseline(photo))).mean() < 1
-    assert np.array_equal(outputs[1], colorize(photo))  # the default
+    assert differ_by_rounding(outputs[1], colorize(photo))  # the default
 
 
 def test_koala_has_a_single_answer():
@@ -117,7 +122,7 @@ def test_prediction_is_rendered_as_colorize_does():
     prediction = colorizer.predict(photo)
     for vividness, strength in ((0.0, 1.0), (1.0, 0.5)):
         expected = colorize(photo, vividness=vividness, strength=strength)
-        assert np.array_equal(colorizer.render(prediction, vividness, strength), expected)
+        assert differ_by_rounding(colorizer.render(prediction, vividness, strength), expected)
 
 
 def test_another_photograph_s_embedding_changes_the_colors():

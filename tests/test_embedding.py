@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import assert_one_sentence, make_photo
 
-from koala_utils import embedding
+from koala_utils import backend, embedding
 from koala_utils.embedding import EXTRACTORS, ExtractorError, embed, extractor_input, load_extractor, standardize
 from koala_utils.photos import BUNDLED, find_photos, read_photo, registry
 from koala_utils.film import grey_of
@@ -73,6 +73,25 @@ def test_several_extractors_are_added_and_standardized_again():
     assert np.abs(one - other).max() > 0.1
 
 
+@pytest.mark.parametrize("large", [0, backend.LARGE], ids=["with variables", "with constants"])
+def test_compiled_extractor_has_the_logits_of_its_layers(bundled_logits, large, monkeypatch):
+    monkeypatch.setattr(backend, "LARGE", large)
+    batch = np.stack([extractor_input(grey(name)) for name in ("coffee", "chelsea", "grace_hopper")])
+    model = load_extractor("mobilenet_v2")
+    compiled = backend.compiled.__wrapped__(model)  # and not one that is kept
+    assert compiled.name == model.name
+    for some in (batch, batch[:1]):
+        assert np.abs(compiled(some).numpy() - bundled_logits[:len(some)]).max() < 1e-3
+    assert np.array_equal(embedding.logits_of(batch, few=True), bundled_logits)
+
+
+def test_embedding_of_the_inputs_is_that_of_the_photographs():
+    greys, both = [grey("coffee"), grey("chelsea")], "mobilenet_v2+mobilenet_v2_grey"
+    inputs = [embedding.extractor_inputs(one, both) for one in greys]
+    assert np.array_equal(embedding.embed_inputs(inputs, both), embed(greys, both))
+    assert np.abs(embed(greys, both, few=True) - embed(greys, both)).max() < 1e-3
+
+
 def test_embedding_does_not_depend_on_the_rest_of_the_batch():
     greys = [grey_of(make_photo(seed, 40 + seed, 70 - seed)) for seed in range(3)]
     together = embed(greys)
@@ -86,7 +105,7 @@ def test_embedding_does_not_depend_on_the_rest_of_the_batch():
 
 @pytest.mark.parametrize("name, size", [("mobilenet_v2", 224), ("inception_resnet_v2", 299)])
 def test_input_is_three_equal_channels_in_range(name, size):
-    square = extractor_input(grey_of(make_photo(1, 33, 71)), name).numpy()
+    square = extractor_input(grey_of(make_photo(1, 33, 71)), name)
     assert square.shape == (size, size, 3) and square.dtype == np.float32
     assert np.array_equal(square[..., 0], square[..., 1]) and np.array_equal(square[..., 0], square[..., 2])
     assert square.min() >= -1 and square.max() <= 1
@@ -94,7 +113,14 @@ def test_input_is_three_equal_channels_in_range(name, size):
 
 @pytest.mark.parametrize("value, scaled", [(0, -1), (0.5, 0), (1, 1)])
 def test_input_is_scaled_to_plus_minus_one(value, scaled):
-    assert np.allclose(extractor_input(np.full((2, 40, 30, 1), value, np.float32)), scaled, atol=1e-6)
+    assert np.allclose(extractor_input(np.full((40, 30, 1), value, np.float32)), scaled, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(500, 300), (50, 70), (224, 900)])
+def test_input_is_tensorflow_s_antialiased_resizing(shape):
+    photo = np.random.default_rng(0).random((*shape, 1), np.float32)
+    expected = backend.tf.image.resize(photo, (224, 224), antialias=True) * 2 - 1
+    assert np.abs(extractor_input(photo)[..., :1] - expected).max() < 1e-4
 
 
 # ---------------------------------------------------------------- Inception-ResNet-v2

@@ -238,5 +238,6 @@ def test_koala_plus_is_asked_once_for_all_vividness(small_photos, monkeypatch):
     outputs = [{name: method(photo) for name, method in methods.items()} for photo in photos]
     assert asked == ["koala", "koala-plus"] * 2
     for photo, output in zip(photos, outputs):
-        assert np.array_equal(output["koala-plus 1"], colorize(photo, "koala-plus", vividness=1.0))
+        expected = colorize(photo, "koala-plus", vividness=1.0)
+        assert np.abs(output["koala-plus 1"].astype(int) - expected).max() <= 1  # a last bit may fall either way
     assert not np.array_equal(outputs[0]["koala-plus 0"], outputs[0]["koala-plus 1"])
