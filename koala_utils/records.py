@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from koala_utils import film, lab
 from koala_utils.backend import tf
-from koala_utils.embedding import DEFAULT, EMBEDDING_SIZE, embed, load_extractor
+from koala_utils.embedding import DEFAULT, EMBEDDING_SIZE, embed_inputs, extractor_inputs, load_extractor
 from koala_utils.files import alone, read_json, replacing, sweep
 from koala_utils.photos import PhotoError, find_photos, read_for_training, resize_short_side
 
@@ -122,8 +122,8 @@ def _prepare_chunk(paths, number, folder, size, extractor, validation_share, bat
     def load(path):
         try:
             content = path.read_bytes()
-            rgb = resize_short_side(read_for_training(path), size)
-            return path, hashlib.sha256(content).digest(), encode_jpeg(rgb), film.grey_of(rgb)
+            rgb = resize_short_side(read_for_training(path, short_side=2 * size), size)
+            return path, hashlib.sha256(content).digest(), encode_jpeg(rgb), extractor_inputs(film.grey_of(rgb), extractor)
         except (PhotoError, OSError) as error:
             if not path.exists():  # it was there when the run began: a disk that is gone, not a photograph that is unfit
                 raise RecordsError(f"{path}: was there when the run began and is gone; bring it back and run the same"
@@ -131,7 +131,7 @@ def _prepare_chunk(paths, number, folder, size, extractor, validation_share, bat
             return path, None, None, str(error)
 
     def flush():
-        for (path, digest, jpeg, _), vector in zip(waiting, embed([w[3] for w in waiting], extractor)):
+        for (path, digest, jpeg, _), vector in zip(waiting, embed_inputs([w[3] for w in waiting], extractor)):
             shards[split_of(digest, validation_share)].append(encode_record(jpeg, vector, path.name))
         waiting.clear()
 

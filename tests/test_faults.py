@@ -162,7 +162,7 @@ def long_run(album, tmp_path):
 
 def sleep_at_every_photograph():
     plain = records.read_for_training
-    records.read_for_training = lambda path: time.sleep(5) or plain(path)
+    records.read_for_training = lambda path, **options: time.sleep(5) or plain(path, **options)
 
 
 def wait_for(path, process, seconds=300):
@@ -315,8 +315,8 @@ def test_source_that_vanishes_stops_the_run_and_is_not_taken_for_unfit(album, tm
 
 
 def sleep_at_every_batch():
-    plain = records.embed
-    records.embed = lambda *arguments: time.sleep(0.3) or plain(*arguments)
+    plain = records.embed_inputs
+    records.embed_inputs = lambda *arguments: time.sleep(0.3) or plain(*arguments)
 
 
 # ---------------------------------------------------------------- clocks that jump

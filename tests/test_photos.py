@@ -116,6 +116,18 @@ def test_16_bit_grey_keeps_its_scale(tmp_path, suffix):
     assert read_photo(path)[0].tolist() == [[v, v, v] for v in (0, 1, 100, 128, 255)]
 
 
+def test_jpeg_is_decoded_small_where_that_will_do(tmp_path):
+    photo = photos.read_photo(photos.find_photos("bundled")[3])
+    large = np.asarray(Image.fromarray(photo).resize((2400, 1600), Image.LANCZOS))
+    path = save(large, tmp_path / "large.jpg")
+    assert read_photo(path).shape == (1600, 2400, 3)
+    for asked, got in ((100, (200, 300)), (400, (400, 600)), (401, (800, 1200)), (1600, (1600, 2400)), (5000, (1600, 2400))):
+        assert read_photo(path, short_side=asked).shape[:2] == got
+    whole, part = (photos.resize_short_side(read_photo(path, short_side=side), 224).astype(int) for side in (None, 448))
+    assert whole.shape == part.shape and np.abs(whole - part).mean() < 1 and np.abs(whole - part).max() < 16
+    assert read_photo(save(large[:64], tmp_path / "strip.png"), short_side=8).shape == (64, 2400, 3)  # a PNG has one size
+
+
 def test_16_bit_grey_of_the_other_byte_order_keeps_its_scale(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 25700, 65535]], np.uint16), byteorder=">")
     assert read_photo(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 100, 255]
