@@ -10,7 +10,8 @@ from pathlib import Path
 from koala_utils import film, records
 from koala_utils.backend import keras, tf
 from koala_utils.embedding import classifier_for, standardized
-from koala_utils.training import Checkpoint, claim, resume
+from koala_utils.files import alone, sweep
+from koala_utils.training import Checkpoint, TrainingError, claim, resume
 from koala_utils.weights import load_weights, save_weights
 
 TEACHER = "mobilenet_v2"
@@ -31,8 +32,15 @@ def adapt(records_folder, run, epochs=2, size=224, batch=32, learning_rate=1e-4,
     Returns:
         The student, a Keras model like :func:`koala_utils.embedding.load_extractor`'s, and the history; its
         val_loss is measured on validation photographs of plain panchromatic film.
+
+    Raises:
+        TrainingError, RecordsError, BusyError: as :func:`koala_utils.training.train`.
     """
     run = Path(run)
+    steps = records.count_records(records_folder, "train") // batch
+    if not steps:
+        raise TrainingError(f"{records_folder}: fewer photographs for training than one batch of {batch};"
+                            " prepare more, or choose a smaller batch.")
     keras.utils.set_random_seed(seed)
     teacher, student = classifier_for(size, TEACHER), classifier_for(size, TEACHER)
     if start_from:
@@ -49,17 +57,18 @@ def adapt(records_folder, run, epochs=2, size=224, batch=32, learning_rate=1e-4,
     def validation_example(rgb, _):
         return tf.repeat(film.to_grey(rgb), 3, axis=-1) * 2 - 1, opinion(rgb)
 
-    steps = records.count_records(records_folder, "train") // batch
     learner = keras.Model(student.input, standardized(student.output))
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps * epochs, alpha=0.01)
     learner.compile(optimizer=keras.optimizers.Adam(rate), loss="mse")
-    claim(run, {"epochs": epochs, "size": size, "batch": batch, "learning_rate": learning_rate, "seed": seed,
-                "start_from": str(start_from)})
-    first_epoch, history = resume(learner, run)
-    if first_epoch < epochs:
-        squares = records.training_squares(records_folder, size, batch, seed, first_epoch, epochs - first_epoch)
-        learner.fit(squares.map(training_example).prefetch(2), steps_per_epoch=steps, initial_epoch=first_epoch, epochs=epochs,
-                    validation_data=records.validation_squares(records_folder, size, batch).map(validation_example),
-                    verbose=verbose, shuffle=False, callbacks=[Checkpoint(run, history)])
-    save_weights(student, run / f"{TEACHER}_grey.safetensors", {"teacher": TEACHER, "epochs": epochs, "size": size})
+    with alone(run):
+        sweep(run)
+        claim(run, {"epochs": epochs, "size": size, "batch": batch, "learning_rate": learning_rate, "seed": seed,
+                    "start_from": str(start_from)})
+        first_epoch, history = resume(learner, run)
+        if first_epoch < epochs:
+            squares = records.training_squares(records_folder, size, batch, seed, first_epoch, epochs - first_epoch)
+            learner.fit(squares.map(training_example).prefetch(2), steps_per_epoch=steps, initial_epoch=first_epoch, epochs=epochs,
+                        validation_data=records.validation_squares(records_folder, size, batch).map(validation_example),
+                        verbose=verbose, shuffle=False, callbacks=[Checkpoint(run, history)])
+        save_weights(student, run / f"{TEACHER}_grey.safetensors", {"teacher": TEACHER, "epochs": epochs, "size": size})
     return student, history

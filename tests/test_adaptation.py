@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers import assert_one_sentence
 
 from koala_utils import adaptation, embedding
 from koala_utils.backend import keras
+from koala_utils.files import BusyError, alone
 from koala_utils.training import TrainingError
 from koala_utils.weights import load_weights
 
@@ -47,6 +49,17 @@ def test_finished_run_is_found_and_another_request_is_refused(adapted, bundled_r
     assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in history])
     with pytest.raises(TrainingError):
         adaptation.adapt(bundled_records, run, epochs=EPOCHS, **TINY | {"size": 128})
+
+
+def test_two_runs_on_one_folder_are_refused_and_so_is_a_batch_that_is_never_full(adapted, bundled_records, tmp_path):
+    run, _, _ = adapted
+    with alone(run), pytest.raises(BusyError) as error:
+        adaptation.adapt(bundled_records, run, epochs=EPOCHS, **TINY)
+    assert_one_sentence(error, run.name, "another run")
+    with pytest.raises(TrainingError) as error:
+        adaptation.adapt(bundled_records, tmp_path / "run", **TINY | {"batch": 1000})
+    assert_one_sentence(error, "1000", "smaller batch")
+    assert not (tmp_path / "run").exists()
 
 
 def test_standardized_tensors_equal_standardized_arrays():
