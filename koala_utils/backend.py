@@ -32,7 +32,7 @@ def _without_notices():
 
 @contextlib.contextmanager
 def _without_collections():
-    """The imports make a million objects that stay: looking for garbage among them, then and later, costs half a second a start."""
+    """The imports make a million objects that stay: looking for garbage among them costs half a second a start."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -40,7 +40,6 @@ def _without_collections():
     finally:
         if was_on:
             gc.enable()
-        gc.freeze()
 
 
 with _without_notices(), _without_collections():
@@ -56,7 +55,7 @@ __all__ = ["compiled", "keras", "tf"]
 LARGE = 20_000_000  # weights of a model, beyond which copies of them cost too much memory
 
 
-@functools.lru_cache(8)
+@functools.lru_cache(4)
 def compiled(model):
     """A model that is trained no further as a compiled function of its inputs, for batches of any size.
 

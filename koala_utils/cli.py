@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import itertools
 import os
 import sys
@@ -260,6 +261,7 @@ def colorize(options):
 
     with _left_out("matplotlib.pyplot"):  # Keras imports it for pictures of its own, and half a second is a tenth of the wait
         from koala_utils.colorizer import colorize_files
+    gc.freeze()  # of what has been imported nothing becomes garbage
 
     paths = list(dict.fromkeys(paths))
     targets = _targets(paths, output)
@@ -277,7 +279,7 @@ def colorize(options):
 
 @contextlib.contextmanager
 def _left_out(module):
-    """Context in which importing a module fails as if it were not installed."""
+    """Context in which importing a module fails as if it were not installed; who asked for it then, does without it from then on."""
     before = sys.modules.get(module)
     sys.modules[module] = before
     try:

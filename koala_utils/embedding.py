@@ -94,11 +94,11 @@ def extractor_input(grey, name="mobilenet_v2"):
         grey: float (H, W, 1) in [0, 1], any size.
 
     Returns:
-        float32 array (size, size, 3) in [-1, 1].
+        float32 array (size, size, 3) in [-1, 1], not to be written to.
     """
     size = find_extractor(name).size
     square = Image.fromarray(np.asarray(grey, np.float32)[..., 0]).resize((size, size), Image.BILINEAR)  # averages where it shrinks
-    return np.repeat(np.asarray(square)[..., None] * 2 - 1, 3, axis=-1)
+    return np.broadcast_to(np.asarray(square)[..., None] * 2 - 1, (size, size, 3))  # three times the same memory
 
 
 def standardize(logits):

@@ -142,7 +142,7 @@ def mean_color_baseline(photos):
     def method(photo):
         lightness = lab.lightness(film.grey_of(photo))
         rgb = lab.to_rgb(lightness, np.broadcast_to(mean.astype(np.float32), (*photo.shape[:2], 2)))
-        return np.round(rgb.numpy() * 255).astype(np.uint8)
+        return np.round(rgb * 255).astype(np.uint8)
 
     return method
 

@@ -1,8 +1,8 @@
 """A colour photograph -> the grey photograph that black-and-white film would have made of it.
 
 The network is used on grey photographs, so it is trained on grey photographs made here, and never
-on the L* channel of the colour photograph, which no user of it has. Everything is TensorFlow and
-runs inside `tf.data`; inputs are float32 in [0, 1].
+on the L* channel of the colour photograph, which no user of it has. What the training draws is TensorFlow and
+runs inside `tf.data`, with inputs float32 in [0, 1]; what is done to a photograph as it was read is NumPy.
 """
 
 import numpy as np

@@ -69,7 +69,8 @@ def to_rgb(lightness, chroma):
     off channel by channel, which would turn the hue and shift the lightness. The largest share of the
     chroma that still fits is found by bisection, for the pixels that need it, and in linear light, which costs no powers.
     """
-    lightness, chroma = np.asarray(lightness, np.float32), np.asarray(chroma, np.float32)
+    lightness = np.asarray(lightness, np.float32)
+    chroma = np.broadcast_to(np.asarray(chroma, np.float32), (*lightness.shape[:-1], 2))
     rgb = np.empty((*lightness.shape[:-1], 3), np.float32)
     flat = rgb.reshape(-1, 3), lightness.reshape(-1), chroma.reshape(-1, 2)
     for start in range(0, lightness.size, _BLOCK):

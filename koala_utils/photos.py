@@ -390,7 +390,7 @@ def read_for_training(path, min_side=MIN_SIDE, short_side=None):
     Raises:
         PhotoError: also for one that is too small or nearly grey.
     """
-    rgb = read_photo(path, short_side=short_side)
+    rgb = read_photo(path, short_side=short_side and max(short_side, min_side))
     if min(rgb.shape[:2]) < min_side:
         raise PhotoError(f"{path}: too small ({rgb.shape[1]} x {rgb.shape[0]}; at least {min_side} px are needed).")
     if is_nearly_grey(rgb):

@@ -1,13 +1,15 @@
-"""How fast the package is: ratios measured side by side in one run. Writes report/tables/speed.csv and report/speed.md.
+"""How fast the package is: ratios measured side by side in one run. Writes report/tables/speed.csv and speed.txt, its caption.
 
-    python report/benchmark.py            about ten minutes on two cores
-    python report/benchmark.py --quick    about three, on fewer photographs; nothing is written
+    python report/benchmark.py --sizes 1000 5000 30000    as in the report, about 25 minutes on two cores
+    python report/benchmark.py                            about 15 minutes, on fewer photographs
+    python report/benchmark.py --quick                    about five; nothing is written, nor with --only
 
 What is compared takes turns, so that what else the machine does falls on both sides, and of every figure the median of all
 turns is taken. Only the bundled photographs are needed.
 """
 
 import argparse
+import contextlib
 import csv
 import os
 import statistics
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +109,19 @@ def links(folder, count):
     return folder
 
 
+@contextlib.contextmanager
+def replaced(*changes):
+    """Context in which attributes of modules are others: (module, name, value) each."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in changes]
+    for module, name, value in changes:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
 def measure_preparation(quick, sizes, folder):
     count, batch = (64, 32) if quick else (256, 32)
     source = links(folder / "source", count)
@@ -122,16 +138,20 @@ def measure_preparation(quick, sizes, folder):
             for _ in range(count // batch):
                 embedding.logits_of(squares, extractor, pretrained)
 
+        def plain():
+            for _ in range(count // batch):
+                embedding.load_extractor(extractor, pretrained).predict_on_batch(squares)
+
         def whole():
             with tempfile.TemporaryDirectory(dir=folder) as output:
                 records.prepare(source, output, batch=batch, progress=False)
 
-        embed = records.embed
-        records.embed = lambda greys, _: embedding.embed(greys, extractor, pretrained)
-        seconds = side_by_side({"bare": bare, "whole": whole}, 3)
-        records.embed = embed
-        yield (f"koala prepare, {extractor}", count / seconds["whole"], "photos/s", "the extractor alone", count / seconds["bare"],
-               seconds["bare"] / seconds["whole"], "0.9")
+        with replaced((records, "extractor_inputs", lambda grey, _: embedding.extractor_inputs(grey, extractor)),
+                      (records, "embed_inputs", lambda inputs, _: embedding.embed_inputs(inputs, extractor, pretrained))):
+            seconds = side_by_side({"bare": bare, "plain": plain, "whole": whole}, 3)
+        for name, beside in (("plain", "the extractor alone, as Keras calls it"), ("bare", "the extractor alone, as it is called here")):
+            yield (f"koala prepare, {extractor}", count / seconds["whole"], "photos/s", beside, count / seconds[name],
+                   seconds[name] / seconds["whole"], "0.9")
 
     figures = []
     for size in sizes:
@@ -156,13 +176,12 @@ def measure_coloring(quick, folder):
             photos.save_photo(colorizer.colorize(photos.read_photo(path)), target)
 
     def layer_by_layer():
-        fast, colorizer._fast = colorizer._fast, lambda model: model
-        loop()
-        colorizer._fast = fast
+        with replaced((colorizer, "compiled", lambda model: model), (embedding, "compiled", lambda model: model)):
+            loop()
 
     seconds = side_by_side({"folder": lambda: list(colorizer.colorize_files(paths, targets)), "loop": loop,
                             "layer by layer": layer_by_layer}, 2 if quick else 3)
-    for name, beside, asked in (("layer by layer", "a loop over colorize, its network called layer by layer", "3"),
+    for name, beside, asked in (("layer by layer", "a loop over colorize, its networks called layer by layer", "3"),
                                 ("loop", "a loop over colorize as it is now", "")):
         yield (f"koala colorize, {len(paths)} photographs of a folder", len(paths) / seconds["folder"], "photos/s", beside,
                len(paths) / seconds[name], seconds[name] / seconds["folder"], asked)
@@ -237,7 +256,7 @@ def main():
     options.add_argument("--only", choices=["training", "preparation", "coloring", "records"], nargs="+")
     options = options.parse_args()
     sizes = options.sizes or ((100, 300, 900) if options.quick else (500, 1500, 4500))
-    rows = []
+    rows, load = [], os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         parts = {"training": lambda: measure_training(options.quick), "coloring": lambda: measure_coloring(options.quick, folder),
@@ -247,25 +266,16 @@ def main():
             for row in parts[name]():
                 rows.append([shown(value) for value in row])
                 print(" | ".join(rows[-1]), flush=True)
-    lines = ["| " + " | ".join(row) + " |" for row in [COLUMNS, ["---"] * len(COLUMNS), *rows]]
-    print(f"\n{training.machine()}; load {os.getloadavg()[0]:.1f}\n\n" + "\n".join(lines))
+    command = " ".join(["python report/benchmark.py", *sys.argv[1:]])
+    caption = f"`{command}`; {date.today()}; {training.machine()}; load {load:.1f} before and {os.getloadavg()[0]:.1f} after, its own included"
+    print(caption)
     if options.quick or options.only:
         return
     with open(REPORT / "tables" / "speed.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([COLUMNS, *rows])
-    (REPORT / "speed.md").write_text(TEXT.format(machine=training.machine(), load=os.getloadavg()[0], table="\n".join(lines)), encoding="utf-8")
+    (REPORT / "tables" / "speed.txt").write_text(caption + "\n", encoding="utf-8")
 
-
-TEXT = """# How fast it is
-
-Written by `python report/benchmark.py`. What is compared took turns in one run, and every figure is the median of its turns; *ratio* is the first
-figure over the second, *asked* what the project set out for. A ratio carries over to another machine better than a figure does.
-
-{machine}; other work shared the machine (load {load:.1f} at the end).
-
-{table}
-"""
 
 if __name__ == "__main__":
     main()

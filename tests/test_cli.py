@@ -246,3 +246,17 @@ def test_help_does_not_wait_for_tensorflow():
     assert done.stdout.splitlines()[-1] == "False"
     for command in ("check", "prepare", "train", "evaluate", "colorize"):
         assert command in done.stdout
+
+
+def test_coloring_does_not_wait_for_matplotlib(tmp_path):
+    photo = save(make_photo(), tmp_path / "photo.png")
+    code = f"""
+import sys
+from koala_utils.cli import main
+assert main(["colorize", {str(photo)!r}, "-o", {str(tmp_path / "colored")!r}]) == 0
+print("tensorflow" in sys.modules, "matplotlib.pyplot" in sys.modules)
+import matplotlib.pyplot  # which is there for whoever asks
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "True False"

@@ -82,13 +82,13 @@ def test_compiled_extractor_has_the_logits_of_its_layers(bundled_logits, large, 
     assert compiled.name == model.name
     for some in (batch, batch[:1]):
         assert np.abs(compiled(some).numpy() - bundled_logits[:len(some)]).max() < 1e-3
-    assert np.array_equal(embedding.logits_of(batch, few=True), bundled_logits)
+    assert np.abs(embedding.logits_of(batch, few=True) - bundled_logits).max() < 1e-3
 
 
 def test_embedding_of_the_inputs_is_that_of_the_photographs():
     greys, both = [grey("coffee"), grey("chelsea")], "mobilenet_v2+mobilenet_v2_grey"
     inputs = [embedding.extractor_inputs(one, both) for one in greys]
-    assert np.array_equal(embedding.embed_inputs(inputs, both), embed(greys, both))
+    assert np.abs(embedding.embed_inputs(inputs, both) - embed(greys, both)).max() < 1e-3
     assert np.abs(embed(greys, both, few=True) - embed(greys, both)).max() < 1e-3
 
 
