@@ -11,7 +11,7 @@ from koala_utils import film, records
 from koala_utils.backend import keras, tf
 from koala_utils.embedding import classifier_for, standardized
 from koala_utils.files import alone, sweep
-from koala_utils.training import Checkpoint, TrainingError, claim, resume
+from koala_utils.training import Checkpoint, claim, full_batches, resume
 from koala_utils.weights import load_weights, save_weights
 
 TEACHER = "mobilenet_v2"
@@ -37,10 +37,7 @@ def adapt(records_folder, run, epochs=2, size=224, batch=32, learning_rate=1e-4,
         TrainingError, RecordsError, BusyError: as :func:`koala_utils.training.train`.
     """
     run = Path(run)
-    steps = records.count_records(records_folder, "train") // batch
-    if not steps:
-        raise TrainingError(f"{records_folder}: fewer photographs for training than one batch of {batch};"
-                            " prepare more, or choose a smaller batch.")
+    steps = full_batches(records_folder, batch)
     keras.utils.set_random_seed(seed)
     teacher, student = classifier_for(size, TEACHER), classifier_for(size, TEACHER)
     if start_from:

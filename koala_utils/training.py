@@ -95,10 +95,7 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
     run = Path(run)
     prepared = records.manifest_of(records_folder)
     passes, batch = options["passes"], options["batch"]
-    steps = passes * (records.count_records(records_folder, "train") // batch)
-    if not steps:
-        raise TrainingError(f"{records_folder}: fewer photographs for training than one batch of {batch};"
-                            " prepare more, or choose a smaller batch.")
+    steps = passes * full_batches(records_folder, batch)
     workers = cluster.join()
     if batch % workers.count:
         raise TrainingError(f"a batch of {batch} cannot be shared out evenly to {workers.count} workers.")
@@ -148,6 +145,19 @@ def train(records_folder, run, epochs=10, start_from=None, dtype=None, callbacks
             save_weights(network, run / f"{options['model']}.safetensors",
                          {"extractor": prepared["extractor"], "epochs": epochs, **options})
     return network, history
+
+
+def full_batches(records_folder, batch):
+    """How many whole batches the photographs for training fill.
+
+    Raises:
+        TrainingError: not one.
+    """
+    count = records.count_records(records_folder, "train") // batch
+    if not count:
+        raise TrainingError(f"{records_folder}: fewer photographs for training than one batch of {batch};"
+                            " prepare more, or choose a smaller batch.")
+    return count
 
 
 @contextlib.contextmanager
