@@ -1,8 +1,8 @@
 """Colour for grey photographs: the helper package of the koala course.
 
-    from koala_utils import colorize, read_photo, save_photo
+from koala_utils import colorize, read_photo, save_photo
 
-    save_photo(colorize(read_photo("grandparents.jpg")), "grandparents-color.png")
+save_photo(colorize(read_photo("grandparents.jpg")), "grandparents-color.png")
 """
 
 import importlib
@@ -17,10 +17,19 @@ if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 ROOT = Path(__file__).parents[1]  # the checkout, with notebooks/ and report/
-WORK = Path(os.environ.get("KOALA_WORK_DIR") or ROOT / "work")  # what the course writes when it is run
-REPORT = Path(os.environ.get("KOALA_REPORT_DIR") or WORK / "report")  # figures and tables; `make report` sets it
+WORK = Path(
+    os.environ.get("KOALA_WORK_DIR") or ROOT / "work"
+)  # what the course writes when it is run
+REPORT = Path(
+    os.environ.get("KOALA_REPORT_DIR") or WORK / "report"
+)  # figures and tables; `make report` sets it
 
-_HOMES = {"colorize": "colorizer", "read_photo": "photos", "save_photo": "photos", "find_photos": "photos"}
+_HOMES = {
+    "colorize": "colorizer",
+    "read_photo": "photos",
+    "save_photo": "photos",
+    "find_photos": "photos",
+}
 
 
 def __getattr__(name):

@@ -45,7 +45,9 @@ def _without_collections():
 with _without_notices(), _without_collections():
     import keras
 
-    if keras.backend.backend() == "tensorflow":  # the networks run on any backend, the data only on this one
+    if (
+        keras.backend.backend() == "tensorflow"
+    ):  # the networks run on any backend, the data only on this one
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # the search for a GPU, which has its notices too
@@ -70,10 +72,17 @@ def compiled(model):
     if model.count_params() < LARGE:
         weights = [[variable.numpy() for variable in group] for group in weights]
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, *each.shape[1:]], tf.float32) for each in model.inputs])
+    @tf.function(
+        autograph=False,
+        input_signature=[
+            tf.TensorSpec([None, *each.shape[1:]], tf.float32) for each in model.inputs
+        ],
+    )
     def call(*inputs):
         values = [[tf.convert_to_tensor(value) for value in group] for group in weights]
-        return model.stateless_call(*values, inputs if len(inputs) > 1 else inputs[0], training=False)[0]
+        return model.stateless_call(
+            *values, inputs if len(inputs) > 1 else inputs[0], training=False
+        )[0]
 
     def function(inputs, training=False):
         return call(*inputs) if isinstance(inputs, list) else call(inputs)

@@ -26,7 +26,9 @@ class Workers:
 
     def _mean(self, tensors):
         def reduce(*tensors):
-            with tf.device(self.strategy.extended.worker_devices[0]):  # without a device the reduction has no destination
+            with tf.device(
+                self.strategy.extended.worker_devices[0]
+            ):  # without a device the reduction has no destination
                 here = [tf.identity(tensor) for tensor in tensors]
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, here)
 

@@ -39,7 +39,9 @@ def load_network(model="koala-plus"):
     path = Path(model) if str(model).endswith(".safetensors") else RELEASED / f"{model}.safetensors"
     if path.parent == RELEASED and not path.exists():
         names = sorted(p.stem for p in RELEASED.glob("*.safetensors") if p.stem not in EXTRACTORS)
-        raise WeightsError(f"no model is called {model!r}; there are {', '.join(names)}, or give a .safetensors file.")
+        raise WeightsError(
+            f"no model is called {model!r}; there are {', '.join(names)}, or give a .safetensors file."
+        )
     return _load_network(path, path.stat().st_mtime_ns if path.exists() else None)
 
 
@@ -49,7 +51,9 @@ def _load_network(path, changed):
     metadata = read_metadata(path)
     kind = metadata.get("model", "koala")
     if kind not in BUILDERS:
-        raise WeightsError(f"{path}: weights of {kind!r}, which this version does not know; get a newer koala_utils.")
+        raise WeightsError(
+            f"{path}: weights of {kind!r}, which this version does not know; get a newer koala_utils."
+        )
     network = BUILDERS[kind](fusion=metadata.get("fusion") != "False")
     load_weights(network, path)
     return network
@@ -101,36 +105,64 @@ def _predict(photos, model, extractor, size=None, embeddings=None, few=False):
     """:func:`predict` of several photographs at once; where few are to come, nothing is compiled for them."""
     photos = [np.asarray(photo) for photo in photos]
     for photo in photos:
-        if photo.dtype != np.uint8 or photo.ndim not in (2, 3) or (photo.ndim == 3 and photo.shape[-1] != 3) or not photo.size:
-            raise PhotoError(f"a photograph is uint8 (H, W, 3) or (H, W), not {photo.dtype} {photo.shape}.")
+        if (
+            photo.dtype != np.uint8
+            or photo.ndim not in (2, 3)
+            or (photo.ndim == 3 and photo.shape[-1] != 3)
+            or not photo.size
+        ):
+            raise PhotoError(
+                f"a photograph is uint8 (H, W, 3) or (H, W), not {photo.dtype} {photo.shape}."
+            )
     network = load_network(model)
-    if not few and network.name != "koala":  # whose few layers gain nothing, and whose last cannot be compiled for any size
+    if (
+        not few and network.name != "koala"
+    ):  # whose few layers gain nothing, and whose last cannot be compiled for any size
         network = compiled(network)
     pictures = [_picture_of(photo) for photo in photos]
-    inner = [photo[top:bottom, left:right] for photo, (top, bottom, left, right) in zip(photos, pictures)]
-    lightness = [lab.lightness(film.grey_of(shrink(photo, size or SIZES[network.name]))).numpy() for photo in inner]
+    inner = [
+        photo[top:bottom, left:right] for photo, (top, bottom, left, right) in zip(photos, pictures)
+    ]
+    lightness = [
+        lab.lightness(film.grey_of(shrink(photo, size or SIZES[network.name]))).numpy()
+        for photo in inner
+    ]
     if embeddings is None:
         largest = 2 * max(find_extractor(name).size for name in extractor.split("+"))
-        embeddings = embed([film.grey_of(shrink(photo, largest)) for photo in inner], extractor, few=few)
+        embeddings = embed(
+            [film.grey_of(shrink(photo, largest)) for photo in inner], extractor, few=few
+        )
     outputs = [None] * len(photos)
     for shape in {each.shape for each in lightness}:
         alike = [i for i, each in enumerate(lightness) if each.shape == shape]
-        batch = predict_output(network, np.stack([lightness[i] for i in alike]), np.stack([embeddings[i] for i in alike]))
+        batch = predict_output(
+            network,
+            np.stack([lightness[i] for i in alike]),
+            np.stack([embeddings[i] for i in alike]),
+        )
         for i, output in zip(alike, np.asarray(batch)):
             outputs[i] = output[None]
     embeddings = [np.asarray(embedding) for embedding in embeddings]
-    return [Prediction(*parts, network.name, embedding, output)
-            for *parts, embedding, output in zip(photos, pictures, lightness, embeddings, outputs)]
+    return [
+        Prediction(*parts, network.name, embedding, output)
+        for *parts, embedding, output in zip(photos, pictures, lightness, embeddings, outputs)
+    ]
 
 
 def render(prediction, vividness=None, strength=1.0):
     """The fast half of :func:`colorize`: the same arguments and result."""
     if vividness is not None and prediction.network != "koala-plus":
-        raise WeightsError(f"{prediction.network} has a single answer, so vividness does nothing; use strength (--strength), or koala-plus.")
+        raise WeightsError(
+            f"{prediction.network} has a single answer, so vividness does nothing; use strength (--strength), or koala-plus."
+        )
     height, width = prediction.lightness.shape[:2]
-    chroma = chroma_of(prediction.output, VIVIDNESS if vividness is None else vividness).numpy()[0, :height, :width]
+    chroma = chroma_of(prediction.output, VIVIDNESS if vividness is None else vividness).numpy()[
+        0, :height, :width
+    ]
     top, bottom, left, right = prediction.picture
-    inner = recombine(prediction.photo[top:bottom, left:right], prediction.lightness, chroma * strength)
+    inner = recombine(
+        prediction.photo[top:bottom, left:right], prediction.lightness, chroma * strength
+    )
     if inner.shape[:2] == prediction.photo.shape[:2]:
         return inner
     result = film.grey_photo(prediction.photo)
@@ -138,7 +170,9 @@ def render(prediction, vividness=None, strength=1.0):
     return result
 
 
-def colorize_files(paths, targets, model="koala-plus", extractor=DEFAULT, vividness=None, strength=1.0):
+def colorize_files(
+    paths, targets, model="koala-plus", extractor=DEFAULT, vividness=None, strength=1.0
+):
     """Colours files: while a few photographs are looked at together, the next are decoded and the last ones encoded.
 
     Args:
@@ -151,6 +185,7 @@ def colorize_files(paths, targets, model="koala-plus", extractor=DEFAULT, vividn
     Raises:
         ExtractorError, WeightsError: as :func:`colorize`.
     """
+
     def read(path):
         try:
             return read_photo_and_metadata(path)
@@ -166,9 +201,17 @@ def colorize_files(paths, targets, model="koala-plus", extractor=DEFAULT, vividn
     def look(loaded, targets):
         """The jobs that write what has been loaded, or why there is nothing to write."""
         good = [each for each in loaded if not isinstance(each, PhotoError)]
-        predictions = iter(_predict([photo for photo, _ in good], model, extractor, few=len(paths) <= BATCH) if good else ())
-        return [each if isinstance(each, PhotoError) else pool.submit(write, next(predictions), each[1], target)
-                for each, target in zip(loaded, targets)]
+        predictions = iter(
+            _predict([photo for photo, _ in good], model, extractor, few=len(paths) <= BATCH)
+            if good
+            else ()
+        )
+        return [
+            each
+            if isinstance(each, PhotoError)
+            else pool.submit(write, next(predictions), each[1], target)
+            for each, target in zip(loaded, targets)
+        ]
 
     batches = _batches(list(zip(paths, targets)))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -229,11 +272,11 @@ def recombine(photo, lightness, chroma, edge_aware=True):
     result = np.empty((height, width, 3), np.uint8)
     rows = max(1, STRIP_PIXELS // width)
     for top in range(0, height, rows):
-        strip = lab.lightness(film.grey_of(photo[top:top + rows])).numpy()
+        strip = lab.lightness(film.grey_of(photo[top : top + rows])).numpy()
         where = top, len(strip), height, width
         detail = strip - _enlarge_strip(lightness, *where)
         full = _enlarge_strip(chroma, *where) + _enlarge_strip(slope, *where) * detail
-        result[top:top + rows] = np.rint(lab.to_rgb(strip, full) * 255)
+        result[top : top + rows] = np.rint(lab.to_rgb(strip, full) * 255)
     return result
 
 
@@ -253,8 +296,9 @@ def guided_slope(guide, target, radius=2, epsilon=1e-2):
     Returns:
         float32 (h, w, c).
     """
+
     def mean(x):
-        return uniform_filter(x, (2 * radius + 1, 2 * radius + 1, 0)[:x.ndim], mode="nearest")
+        return uniform_filter(x, (2 * radius + 1, 2 * radius + 1, 0)[: x.ndim], mode="nearest")
 
     guide, target = guide.astype(np.float64), target.astype(np.float64)
     mean_guide, mean_target = mean(guide), mean(target)
@@ -267,6 +311,10 @@ def _enlarge_strip(small, top, rows, height, width):
     """Rows top to top + rows of `small` (h, w, c), enlarged bilinearly to (height, width)."""
     scale = small.shape[0] / height
     box = (0, top * scale, small.shape[1], min((top + rows) * scale, small.shape[0]))
-    channels = [Image.fromarray(np.ascontiguousarray(small[..., i])).resize((width, rows), Image.BILINEAR, box=box)
-                for i in range(small.shape[-1])]
+    channels = [
+        Image.fromarray(np.ascontiguousarray(small[..., i])).resize(
+            (width, rows), Image.BILINEAR, box=box
+        )
+        for i in range(small.shape[-1])
+    ]
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)

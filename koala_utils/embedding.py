@@ -30,7 +30,7 @@ class Extractor:
 
 EXTRACTORS = {
     "mobilenet_v2": Extractor(keras.applications.MobileNetV2, 224, bundled=True),
-    # The same, adapted to grey, old and damaged photographs: see koala_utils.adaptation.
+    # The same, adapted to grey, old and damaged photographs: see koala_utils.training.
     "mobilenet_v2_grey": Extractor(keras.applications.MobileNetV2, 224, bundled=True),
     "inception_resnet_v2": Extractor(keras.applications.InceptionResNetV2, 299, bundled=False),
 }
@@ -67,13 +67,18 @@ def load_extractor(name="mobilenet_v2", pretrained=True):
     download = pretrained and not extractor.bundled
     try:
         # classifier_activation=None is what makes the output logits: Keras's default is softmax.
-        model = extractor.build(weights="imagenet" if download else None, classifier_activation=None,
-                                input_shape=(extractor.size, extractor.size, 3))
+        model = extractor.build(
+            weights="imagenet" if download else None,
+            classifier_activation=None,
+            input_shape=(extractor.size, extractor.size, 3),
+        )
     except Exception as error:
         if not download:
             raise
-        raise ExtractorError(f"the weights of {name!r} could not be downloaded ({type(error).__name__}); connect to"
-                             " the network once, or use the bundled 'mobilenet_v2'.") from error
+        raise ExtractorError(
+            f"the weights of {name!r} could not be downloaded ({type(error).__name__}); connect to"
+            " the network once, or use the bundled 'mobilenet_v2'."
+        ) from error
     if pretrained and extractor.bundled:
         load_weights(model, RELEASED / f"{name}.safetensors")
     model.trainable = False
@@ -82,7 +87,9 @@ def load_extractor(name="mobilenet_v2", pretrained=True):
 
 def classifier_for(size, name="mobilenet_v2"):
     """A classifier like :func:`load_extractor`'s for squares of another size, of its own: it may be trained or taken apart."""
-    model = EXTRACTORS[name].build(weights=None, classifier_activation=None, input_shape=(size, size, 3))
+    model = EXTRACTORS[name].build(
+        weights=None, classifier_activation=None, input_shape=(size, size, 3)
+    )
     model.set_weights(load_extractor(name).get_weights())
     return model
 
@@ -97,8 +104,12 @@ def extractor_input(grey, name="mobilenet_v2"):
         float32 array (size, size, 3) in [-1, 1], not to be written to.
     """
     size = find_extractor(name).size
-    square = Image.fromarray(np.asarray(grey, np.float32)[..., 0]).resize((size, size), Image.BILINEAR)  # averages where it shrinks
-    return np.broadcast_to(np.asarray(square)[..., None] * 2 - 1, (size, size, 3))  # three times the same memory
+    square = Image.fromarray(np.asarray(grey, np.float32)[..., 0]).resize(
+        (size, size), Image.BILINEAR
+    )  # averages where it shrinks
+    return np.broadcast_to(
+        np.asarray(square)[..., None] * 2 - 1, (size, size, 3)
+    )  # three times the same memory
 
 
 def standardize(logits):
@@ -144,14 +155,20 @@ def extractor_inputs(grey, name=DEFAULT):
 
 def embed_inputs(inputs, name=DEFAULT, pretrained=True, few=False):
     """The rest of :func:`embed`, from a list of :func:`extractor_inputs`."""
-    return standardize(sum(standardize(logits_of(np.stack(batch), part, pretrained, few))
-                           for part, batch in zip(name.split("+"), zip(*inputs))))
+    return standardize(
+        sum(
+            standardize(logits_of(np.stack(batch), part, pretrained, few))
+            for part, batch in zip(name.split("+"), zip(*inputs))
+        )
+    )
 
 
 def logits_of(batch, name="mobilenet_v2", pretrained=True, few=False):
     """The raw logits (N, 1000) of prepared inputs, float (N, size, size, 3) in [-1, 1]; grey or colour."""
     model = load_extractor(name, pretrained)
-    return (model if few else compiled(model))(np.asarray(batch, np.float32), training=False).numpy()
+    return (model if few else compiled(model))(
+        np.asarray(batch, np.float32), training=False
+    ).numpy()
 
 
 @functools.cache

@@ -19,9 +19,10 @@ from tqdm.auto import tqdm
 from koala_utils import film, lab
 from koala_utils.backend import tf
 from koala_utils.colorizer import load_network, predict, render
+from koala_utils.downloads import registry
 from koala_utils.embedding import DEFAULT, EXTRACTORS, class_names, logits_of
 from koala_utils.files import replacing
-from koala_utils.photos import read_photo, registry
+from koala_utils.photos import read_photo
 
 
 @dataclass
@@ -37,7 +38,9 @@ class Score:
     ciede2000: float
     colorfulness: float
     true_colorfulness: float
-    top1: int | None  # whether the classifier names the photograph rightly; None where no label is known
+    top1: (
+        int | None
+    )  # whether the classifier names the photograph rightly; None where no label is known
     top5: int | None  # whether the right name is among its five likeliest
     true_top1: int | None  # top1 of the true colour photograph
 
@@ -70,8 +73,17 @@ def ssim(output, truth):
     With their Gaussian window of 11 pixels (sigma 1.5), averaged over the three channels. Trap: structure is in the lightness,
     so plain grey has nearly everything there is to have.
     """
-    return float(structural_similarity(output, truth, channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5,
-                                       use_sample_covariance=False))
+    return float(
+        structural_similarity(
+            output,
+            truth,
+            channel_axis=-1,
+            data_range=255,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+    )
 
 
 def ciede2000(output, truth):
@@ -109,7 +121,7 @@ def top_classes_of(rgb, k=5):
 
     How often the right one is the first, or among five, measures what Zhang, Isola and Efros (arXiv 1603.08511, 2016, Section 3.1)
     call semantic interpretability: whether colours help a network that learned from real ones. Trap: a model that was trained
-    through this classifier (`koala_utils.perception`) may please it more than others.
+    through this classifier (`koala_utils.losses`) may please it more than others.
 
     Args:
         rgb: uint8 (H, W, 3).
@@ -137,7 +149,10 @@ def mean_color_baseline(photos):
     It is an oracle, for it knows the truth that it is compared with; a model that does not beat it has
     learned nothing about what is in a photograph.
     """
-    mean = np.mean([lab.chroma(photo.astype(np.float32) / 255).numpy().mean((0, 1)) for photo in photos], axis=0)
+    mean = np.mean(
+        [lab.chroma(photo.astype(np.float32) / 255).numpy().mean((0, 1)) for photo in photos],
+        axis=0,
+    )
 
     def method(photo):
         lightness = lab.lightness(film.grey_of(photo))
@@ -201,7 +216,11 @@ def evaluate(paths, methods: dict[str, Callable] | None = None, progress=True, o
     """
     paths = [Path(p) for p in paths]
     if methods is None:
-        methods = {"grey": grey_baseline, "mean color": mean_color_baseline(map(read_photo, paths)), **model_methods()}
+        methods = {
+            "grey": grey_baseline,
+            "mean color": mean_color_baseline(map(read_photo, paths)),
+            **model_methods(),
+        }
     scores = []
     for path in tqdm(paths, unit="photo", disable=not progress, desc="evaluating"):
         truth = read_photo(path)
@@ -229,9 +248,22 @@ def score(photo, truth, outputs, label=None):
     scores = []
     for name, output in outputs.items():
         seen = top_classes_of(output) if label is not None else []
-        scores.append(Score(photo, name, ab_error(output, truth), grey, psnr(output, truth), ssim(output, truth),
-                            ciede2000(output, truth), colorfulness(output), colorfulness(truth),
-                            int(label == seen[0]) if seen else None, int(label in seen) if seen else None, true_top1))
+        scores.append(
+            Score(
+                photo,
+                name,
+                ab_error(output, truth),
+                grey,
+                psnr(output, truth),
+                ssim(output, truth),
+                ciede2000(output, truth),
+                colorfulness(output),
+                colorfulness(truth),
+                int(label == seen[0]) if seen else None,
+                int(label in seen) if seen else None,
+                true_top1,
+            )
+        )
     return scores
 
 
@@ -258,11 +290,19 @@ def summarize(scores, seed=0, resamples=2000):
     for method in dict.fromkeys(score.method for score in scores):
         columns = _columns(scores, method)
         # The same photographs are drawn for every method.
-        draws = np.random.default_rng(seed).integers(len(columns["psnr"]), size=(resamples, len(columns["psnr"])))
-        figures = {name: figure for name, figure in FIGURES.items() if name == "ratio" or not np.isnan(columns[name]).all()}
+        draws = np.random.default_rng(seed).integers(
+            len(columns["psnr"]), size=(resamples, len(columns["psnr"]))
+        )
+        figures = {
+            name: figure
+            for name, figure in FIGURES.items()
+            if name == "ratio" or not np.isnan(columns[name]).all()
+        }
         table[method] = {}
         for name, figure in figures.items():
-            resampled = [figure({key: column[draw] for key, column in columns.items()}) for draw in draws]
+            resampled = [
+                figure({key: column[draw] for key, column in columns.items()}) for draw in draws
+            ]
             table[method][name] = (figure(columns), *np.nanpercentile(resampled, [2.5, 97.5]))
     return table
 
@@ -283,29 +323,51 @@ def compare(scores, method, other, figure="ratio", seed=0, resamples=2000):
     for name in (method, other):
         photographs[name] = [score.photo for score in scores if score.method == name]
     if photographs[method] != photographs[other] or not photographs[method]:
-        raise ValueError(f"{method} and {other} were not measured on the same photographs, in the same order.")
+        raise ValueError(
+            f"{method} and {other} were not measured on the same photographs, in the same order."
+        )
     one, two = (_columns(scores, name) for name in (method, other))
-    draws = np.random.default_rng(seed).integers(len(one["psnr"]), size=(resamples, len(one["psnr"])))
-    differences = [of({key: one[key][draw] for key in one}) - of({key: two[key][draw] for key in two}) for draw in draws]
+    draws = np.random.default_rng(seed).integers(
+        len(one["psnr"]), size=(resamples, len(one["psnr"]))
+    )
+    differences = [
+        of({key: one[key][draw] for key in one}) - of({key: two[key][draw] for key in two})
+        for draw in draws
+    ]
     return (of(one) - of(two), *np.nanpercentile(differences, [2.5, 97.5]))
 
 
 def _columns(scores, method):
     """The numbers of one method's scores as arrays by name; None becomes NaN."""
     mine = [asdict(score) for score in scores if score.method == method]
-    return {key: np.array([np.nan if score[key] is None else score[key] for score in mine], np.float64)
-            for key in mine[0] if key not in ("photo", "method")}
+    return {
+        key: np.array([np.nan if score[key] is None else score[key] for score in mine], np.float64)
+        for key in mine[0]
+        if key not in ("photo", "method")
+    }
 
 
 def format_table(table):
     """The table of :func:`summarize` as Markdown."""
-    titles = {"ratio": ("squared ab error, ratio to grey", "{:.3f}"), "psnr": ("PSNR, dB", "{:.2f}"),
-              "ssim": ("SSIM", "{:.3f}"), "ciede2000": ("CIEDE2000", "{:.2f}"),
-              "colorfulness": ("colourfulness, share of the truth's", "{:.2f}"), "top1": ("top-1", "{:.1%}"), "top5": ("top-5", "{:.1%}")}
+    titles = {
+        "ratio": ("squared ab error, ratio to grey", "{:.3f}"),
+        "psnr": ("PSNR, dB", "{:.2f}"),
+        "ssim": ("SSIM", "{:.3f}"),
+        "ciede2000": ("CIEDE2000", "{:.2f}"),
+        "colorfulness": ("colourfulness, share of the truth's", "{:.2f}"),
+        "top1": ("top-1", "{:.1%}"),
+        "top5": ("top-5", "{:.1%}"),
+    }
     shown = [key for key in titles if all(key in figures for figures in table.values())]
-    lines = ["| method | " + " | ".join(titles[key][0] for key in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    lines = [
+        "| method | " + " | ".join(titles[key][0] for key in shown) + " |",
+        "|---" * (len(shown) + 1) + "|",
+    ]
     for method, figures in table.items():
-        cells = ["{} ({} to {})".format(*(titles[key][1].format(value) for value in figures[key])) for key in shown]
+        cells = [
+            "{} ({} to {})".format(*(titles[key][1].format(value) for value in figures[key]))
+            for key in shown
+        ]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -313,13 +375,23 @@ def format_table(table):
 def truth_line(scores):
     """How often the classifier names the true colour photographs rightly, as a sentence; "" without labels."""
     named = {score.photo: score.true_top1 for score in scores if score.true_top1 is not None}
-    return f"The classifier names {np.mean(list(named.values())):.1%} of the true colour photographs rightly." if named else ""
+    return (
+        f"The classifier names {np.mean(list(named.values())):.1%} of the true colour photographs rightly."
+        if named
+        else ""
+    )
 
 
 def write_scores(scores, path):
     """Writes scores as CSV, one line a photograph and method."""
     text = io.StringIO()
-    rows = [{key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(s).items()} for s in scores]
+    rows = [
+        {
+            key: round(value, 4) if isinstance(value, float) else value
+            for key, value in asdict(s).items()
+        }
+        for s in scores
+    ]
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -330,6 +402,12 @@ def write_scores(scores, path):
 def read_scores(path):
     """The scores that :func:`write_scores` wrote."""
     with open(path, newline="", encoding="utf-8") as lines:
-        return [Score(row["photo"], row["method"], *(float(row[key]) for key in list(row)[2:-3]),
-                      *(int(row[key]) if row[key] else None for key in ("top1", "top5", "true_top1")))
-                for row in csv.DictReader(lines)]
+        return [
+            Score(
+                row["photo"],
+                row["method"],
+                *(float(row[key]) for key in list(row)[2:-3]),
+                *(int(row[key]) if row[key] else None for key in ("top1", "top5", "true_top1")),
+            )
+            for row in csv.DictReader(lines)
+        ]

@@ -31,7 +31,9 @@ class replacing:
     def __enter__(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # The name ends as the path's, which says what format it has; a long one is cut, for there is a limit of 255 bytes.
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp-" + self.path.name[-40:], dir=self.path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=".", suffix=".tmp-" + self.path.name[-40:], dir=self.path.parent
+        )
         os.close(handle)
         os.chmod(name, 0o644)  # mkstemp's 0o600 would hide the result from a group
         self.temporary = Path(name)
@@ -40,7 +42,9 @@ class replacing:
     def __exit__(self, kind, error, _):
         try:
             if not kind:
-                with open(self.temporary, "rb+") as file:  # on the disk before the name is: a power cut leaves no empty file
+                with open(
+                    self.temporary, "rb+"
+                ) as file:  # on the disk before the name is: a power cut leaves no empty file
                     os.fsync(file.fileno())
                 os.replace(self.temporary, self.path)
         finally:
@@ -77,7 +81,9 @@ def alone(folder, wait=False, part=""):
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except filelock.Timeout:
-        raise BusyError(f"{folder}: another run is writing there; wait until it is done, or choose another folder.") from None
+        raise BusyError(
+            f"{folder}: another run is writing there; wait until it is done, or choose another folder."
+        ) from None
     try:
         yield
     finally:

@@ -9,7 +9,6 @@ import numpy as np
 
 from koala_utils.backend import tf
 
-
 # Weights of red, green and blue in a film's answer to light. Panchromatic film, from about 1930 on,
 # sees roughly as the eye does (the luma of ITU-R BT.601); orthochromatic film, usual before, is blind
 # to red; the earliest plates see blue and little else.
@@ -71,7 +70,10 @@ def find_picture(grey, deepest=0.2):
     edges = {"top": 0, "bottom": 0, "left": 0, "right": 0}
 
     def inside():
-        return (slice(edges["top"], grey.shape[0] - edges["bottom"]), slice(edges["left"], grey.shape[1] - edges["right"]))
+        return (
+            slice(edges["top"], grey.shape[0] - edges["bottom"]),
+            slice(edges["left"], grey.shape[1] - edges["right"]),
+        )
 
     for _ in range(2):  # twice, for an edge on one side hides the ends of the lines on the others
         for side in edges:
@@ -88,7 +90,7 @@ def find_picture(grey, deepest=0.2):
                 if i - last > gap + 1:
                     break
                 last = int(i)
-            after = alike[last + 1 + gap // 2:last + 2 + 2 * gap]
+            after = alike[last + 1 + gap // 2 : last + 2 + 2 * gap]
             if last >= 0 and len(after) and after.mean() < 0.5:
                 # The picture begins a little further in: scans are soft, and films lie askew.
                 edges[side] += last + 1 + whole // 150
@@ -101,8 +103,11 @@ def find_picture(grey, deepest=0.2):
 def _likeness_to_an_edge(lines, outermost):
     """The share of each line's pixels that are as the outermost lines are, where those are nearly black or white."""
     share = np.zeros(len(lines))
-    for start in (0, len(lines) // 12):  # there may be two edges: the white rim of a mount, and the black film in it
-        level = np.median(lines[start:start + outermost])
+    for start in (
+        0,
+        len(lines) // 12,
+    ):  # there may be two edges: the white rim of a mount, and the black film in it
+        level = np.median(lines[start : start + outermost])
         if level < NEARLY_BLACK or level > NEARLY_WHITE:
             share = np.maximum(share, (np.abs(lines - level) < 0.06).mean(1))
     return share

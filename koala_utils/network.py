@@ -14,19 +14,41 @@ from koala_utils.backend import keras
 
 layers = keras.layers
 
-ENCODER = [(64, 2), (128, 1), (128, 2), (256, 1), (256, 2), (512, 1), (512, 1), (256, 1)]  # filters, stride
+ENCODER = [
+    (64, 2),
+    (128, 1),
+    (128, 2),
+    (256, 1),
+    (256, 2),
+    (512, 1),
+    (512, 1),
+    (256, 1),
+]  # filters, stride
 DECODER = [128, "up", 64, 64, "up", 32]  # then 2 filters with tanh, and the last up-sampling
 FUSION_FILTERS = 256
 
 # koala-plus: MobileNetV2's feature maps at 1/32, 1/16, 1/8 and 1/4 of the photograph's sides, the first of them fused with the
 # embedding; the others stacked on the decoder when it has come to their size, before a convolution to so many filters.
 PLUS_BOTTOM = "out_relu"
-PLUS_SKIPS = [("block_13_expand_relu", 256), ("block_6_expand_relu", 128), ("block_3_expand_relu", 96)]
+PLUS_SKIPS = [
+    ("block_13_expand_relu", 256),
+    ("block_6_expand_relu", 128),
+    ("block_3_expand_relu", 96),
+]
 
 
-def _conv(x, filters, stride=1, activation="relu", kernel=3, initializer="glorot_uniform", **options):
-    return layers.Conv2D(filters, kernel, stride, padding="same", activation=activation,
-                         kernel_initializer=initializer, **options)(x)
+def _conv(
+    x, filters, stride=1, activation="relu", kernel=3, initializer="glorot_uniform", **options
+):
+    return layers.Conv2D(
+        filters,
+        kernel,
+        stride,
+        padding="same",
+        activation=activation,
+        kernel_initializer=initializer,
+        **options,
+    )(x)
 
 
 def fuse_by_stacking(features, embedding, dtype=None):
@@ -47,10 +69,19 @@ def fuse_by_broadcasting(features, embedding, dtype=None):
     one over the replicated embedding; the second has the same value everywhere and is therefore a
     dense layer, computed once a photo and broadcast over height and width.
     """
-    local = _conv(features, FUSION_FILTERS, kernel=1, activation=None, use_bias=False,
-                  name="fusion_features", dtype=dtype)
+    local = _conv(
+        features,
+        FUSION_FILTERS,
+        kernel=1,
+        activation=None,
+        use_bias=False,
+        name="fusion_features",
+        dtype=dtype,
+    )
     everywhere = layers.Dense(FUSION_FILTERS, name="fusion_embedding", dtype=dtype)(embedding)
-    everywhere = layers.Reshape((1, 1, FUSION_FILTERS), name="fusion_broadcast", dtype=dtype)(everywhere)
+    everywhere = layers.Reshape((1, 1, FUSION_FILTERS), name="fusion_broadcast", dtype=dtype)(
+        everywhere
+    )
     total = layers.Add(name="fusion_sum", dtype=dtype)([local, everywhere])
     return layers.Activation("relu", name="fusion", dtype=dtype)(total)
 
@@ -82,7 +113,9 @@ def build_network(embedding_size=1000, fusion=True, dtype="float32"):
 
     for i, step in enumerate(DECODER, 1):
         if step == "up":
-            x = layers.UpSampling2D(2, interpolation="nearest", name=f"decoder_{i}_up", dtype=dtype)(x)
+            x = layers.UpSampling2D(
+                2, interpolation="nearest", name=f"decoder_{i}_up", dtype=dtype
+            )(x)
         else:
             x = _conv(x, step, name=f"decoder_{i}", dtype=dtype)
     x = _conv(x, 2, activation="tanh", name="chroma_half", dtype=dtype)
@@ -106,8 +139,11 @@ def build_plus(embedding_size=1000, fusion=True, skips=True, dtype="float32"):
     """
     lightness = keras.Input((None, None, 1), name="lightness")
     embedding = keras.Input((embedding_size,), name="embedding")
-    encoder = keras.applications.MobileNetV2(input_tensor=layers.Concatenate(name="rgb")([lightness] * 3),
-                                             include_top=False, weights=None)
+    encoder = keras.applications.MobileNetV2(
+        input_tensor=layers.Concatenate(name="rgb")([lightness] * 3),
+        include_top=False,
+        weights=None,
+    )
     for layer in encoder.layers:
         layer.trainable = not isinstance(layer, layers.BatchNormalization)
 
@@ -119,7 +155,9 @@ def build_plus(embedding_size=1000, fusion=True, skips=True, dtype="float32"):
     for i, (skip, filters) in enumerate(PLUS_SKIPS, 1):
         x = layers.UpSampling2D(2, interpolation="nearest", name=f"decoder_{i}_up", dtype=dtype)(x)
         if skips:
-            x = layers.Concatenate(name=f"decoder_{i}_skip", dtype=dtype)([x, encoder.get_layer(skip).output])
+            x = layers.Concatenate(name=f"decoder_{i}_skip", dtype=dtype)(
+                [x, encoder.get_layer(skip).output]
+            )
         # Glorot's initialization, Keras's default, halves the variance of a signal in every ReLU layer; He's keeps it.
         x = _conv(x, filters, initializer="he_normal", name=f"decoder_{i}", dtype=dtype)
     x = _conv(x, PLUS_SKIPS[-1][1], initializer="he_normal", name="decoder_4", dtype=dtype)
@@ -138,12 +176,15 @@ def load_encoder(network, classifier):
 
 def freeze_encoder(network):
     """Keeps the encoder of a :func:`build_plus` network, all that comes before the fusion, from being trained."""
-    for layer in network.layers[:network.layers.index(network.get_layer(PLUS_BOTTOM))]:
+    for layer in network.layers[: network.layers.index(network.get_layer(PLUS_BOTTOM))]:
         layer.trainable = False
 
 
 BUILDERS = {"koala": build_network, "koala-plus": build_plus}
-STRIDES = {"koala": 8, "koala-plus": 32}  # what the sides of the networks' inputs must be multiples of
+STRIDES = {
+    "koala": 8,
+    "koala-plus": 32,
+}  # what the sides of the networks' inputs must be multiples of
 
 
 def chroma_of(output, vividness=0.0):
@@ -159,7 +200,9 @@ def chroma_of(output, vividness=0.0):
     if output.shape[-1] == 2:
         return keras.ops.cast(output, "float32")
     chroma = quantization.decode(output, vividness)
-    return keras.ops.image.resize(chroma, (4 * output.shape[1], 4 * output.shape[2]), interpolation="bilinear")
+    return keras.ops.image.resize(
+        chroma, (4 * output.shape[1], 4 * output.shape[2]), interpolation="bilinear"
+    )
 
 
 def predict(network, lightness, embedding):
@@ -182,7 +225,7 @@ def predict(network, lightness, embedding):
     padded = np.pad(np.asarray(lightness, np.float32), pad, mode="reflect")
     both = np.concatenate([padded, padded[:, :, ::-1]])
     output = network([both, np.tile(np.asarray(embedding, np.float32), (2, 1))], training=False)
-    return (output[:len(padded)] + output[len(padded):, :, ::-1]) / 2
+    return (output[: len(padded)] + output[len(padded) :, :, ::-1]) / 2
 
 
 def predict_chroma(network, lightness, embedding, vividness=0.0):
@@ -192,4 +235,4 @@ def predict_chroma(network, lightness, embedding, vividness=0.0):
         float32 array (N, H, W, 2) in [-1, 1].
     """
     chroma = chroma_of(predict(network, lightness, embedding), vividness)
-    return keras.ops.convert_to_numpy(chroma)[:, :lightness.shape[1], :lightness.shape[2]]
+    return keras.ops.convert_to_numpy(chroma)[:, : lightness.shape[1], : lightness.shape[2]]

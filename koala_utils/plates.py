@@ -16,7 +16,9 @@ from koala_utils.photos import PhotoError
 
 MARGIN = 0.06  # of the sides of an exposure: the plate's edge and the gaps between exposures
 DEEPEST_SHIFT = 0.08  # of an exposure's side; larger ones are not believed
-LEAST_QUALITY = 0.25  # correlation of the edges below which a plate counts as damaged or not aligned
+LEAST_QUALITY = (
+    0.25  # correlation of the edges below which a plate counts as damaged or not aligned
+)
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,17 @@ def split_plate(grey):
         PhotoError: not higher than wide, as a plate is.
     """
     grey = np.asarray(grey)
-    grey = (grey / np.float32(255) if grey.dtype == np.uint8 else grey.astype(np.float32)).reshape(*grey.shape[:2], -1).mean(-1)
+    grey = (
+        (grey / np.float32(255) if grey.dtype == np.uint8 else grey.astype(np.float32))
+        .reshape(*grey.shape[:2], -1)
+        .mean(-1)
+    )
     height = len(grey) // 3
     if height < 32 or not 0.5 < grey.shape[1] / height < 2:
-        raise PhotoError(f"an image of {grey.shape[1]} x {len(grey)} pixels is no plate of three exposures, one below the other.")
-    return tuple(grey[i * height:(i + 1) * height] for i in range(3))
+        raise PhotoError(
+            f"an image of {grey.shape[1]} x {len(grey)} pixels is no plate of three exposures, one below the other."
+        )
+    return tuple(grey[i * height : (i + 1) * height] for i in range(3))
 
 
 def align(reference, moving):
@@ -78,10 +86,17 @@ def align(reference, moving):
     inner = tuple(slice(round(MARGIN * side), side - round(MARGIN * side)) for side in fixed.shape)
     shift = np.zeros(2)  # that would bring `moving` back onto `reference`
     for blur in (4, 2, 1):  # coarse to fine
-        one, two = (ndimage.gaussian_filter(edges, blur) for edges in (fixed, ndimage.shift(floating, shift, order=1)))
+        one, two = (
+            ndimage.gaussian_filter(edges, blur)
+            for edges in (fixed, ndimage.shift(floating, shift, order=1))
+        )
         window = np.outer(np.hanning(one[inner].shape[0]), np.hanning(one[inner].shape[1]))
-        step = phase_cross_correlation((one[inner] - one[inner].mean()) * window, (two[inner] - two[inner].mean()) * window,
-                                       upsample_factor=20, normalization=None)[0]
+        step = phase_cross_correlation(
+            (one[inner] - one[inner].mean()) * window,
+            (two[inner] - two[inner].mean()) * window,
+            upsample_factor=20,
+            normalization=None,
+        )[0]
         if np.abs((shift + step) / fixed.shape).max() < DEEPEST_SHIFT:
             shift = shift + step
 
@@ -92,10 +107,16 @@ def align(reference, moving):
 
     start = np.array([*-shift, 0.0, 0.0])
     simplex = np.vstack([start, start + np.diag([0.7, 0.7, 0.2, 0.2])])  # pixels, degrees, percent
-    found = optimize.minimize(badness, start, method="Nelder-Mead",
-                              options={"initial_simplex": simplex, "xatol": 0.01, "fatol": 1e-5, "maxfev": 150})
+    found = optimize.minimize(
+        badness,
+        start,
+        method="Nelder-Mead",
+        options={"initial_simplex": simplex, "xatol": 0.01, "fatol": 1e-5, "maxfev": 150},
+    )
     down, right, angle, percent = found.x
-    return Alignment((float(down), float(right)), float(angle), 1 + float(percent) / 100, float(-found.fun))
+    return Alignment(
+        (float(down), float(right)), float(angle), 1 + float(percent) / 100, float(-found.fun)
+    )
 
 
 def assemble(grey):
@@ -109,8 +130,10 @@ def assemble(grey):
     alignments = [align(green, other) for other in (blue, red)]
     quality = min(alignment.quality for alignment in alignments)
     if quality < LEAST_QUALITY:
-        raise PhotoError(f"the exposures of the plate do not fit on each other (correlation of their edges {quality:.2f},"
-                         f" at least {LEAST_QUALITY}); it may be damaged.")
+        raise PhotoError(
+            f"the exposures of the plate do not fit on each other (correlation of their edges {quality:.2f},"
+            f" at least {LEAST_QUALITY}); it may be damaged."
+        )
     return Plate(overlay(exposures, *alignments, crop_for=alignments), exposures, *alignments)
 
 
@@ -136,8 +159,10 @@ def _finish(rgb, alignments):
     """Crops what not all exposures cover and the plate's edges, and sets black and white: float -> uint8."""
     height, width = rgb.shape[:2]
     down, right = (max(abs(a.shift[i]) for a in alignments) for i in range(2))
-    top, left = (int(np.ceil(MARGIN * side + shift)) for side, shift in ((height, down), (width, right)))
-    rgb = rgb[top:height - top, left:width - left]
+    top, left = (
+        int(np.ceil(MARGIN * side + shift)) for side, shift in ((height, down), (width, right))
+    )
+    rgb = rgb[top : height - top, left : width - left]
     low, high = np.percentile(rgb, 0.5), np.percentile(rgb, 99.5)
     return np.round(np.clip((rgb - low) / max(high - low, 1e-3), 0, 1) * 255).astype(np.uint8)
 
@@ -150,9 +175,13 @@ def _edges(exposure):
 def _moved(image, x, order=1):
     down, right, angle, percent = x
     radians = np.deg2rad(angle)
-    matrix = np.array([[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]]) * (1 + percent / 100)
+    matrix = np.array([[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]]) * (
+        1 + percent / 100
+    )
     center = (np.array(image.shape) - 1) / 2
-    return ndimage.affine_transform(image, matrix, center + (down, right) - matrix @ center, order=order, mode="nearest")
+    return ndimage.affine_transform(
+        image, matrix, center + (down, right) - matrix @ center, order=order, mode="nearest"
+    )
 
 
 def _correlation(one, two):

@@ -18,8 +18,12 @@ ops = keras.ops
 
 GRID = 10.0  # side of a bin in units of a*b*
 SIGMA = 5.0  # of the soft encoding, in units of a*b*
-COLDEST = 0.6  # temperature at vividness 1; chosen by eye and colourfulness on validation photographs
-UNIFORM_SHARE = 0.5  # of a uniform distribution in the smoothed prior: the lambda of the paper's equation 4
+COLDEST = (
+    0.6  # temperature at vividness 1; chosen by eye and colourfulness on validation photographs
+)
+UNIFORM_SHARE = (
+    0.5  # of a uniform distribution in the smoothed prior: the lambda of the paper's equation 4
+)
 
 
 def gamut_bins():
@@ -47,8 +51,12 @@ def bins():
         Chroma of the centers in [-1, 1], float32 (261, 2), and their shares, float32 (261,), which sum to 1.
     """
     with open(RELEASED / "ab_bins.csv", newline="", encoding="utf-8") as lines:
-        table = np.array([[float(row[key]) for key in ("a", "b", "share")] for row in csv.DictReader(lines)])
-    return (table[:, :2] / CHROMA_SCALE).astype(np.float32), (table[:, 2] / table[:, 2].sum()).astype(np.float32)
+        table = np.array(
+            [[float(row[key]) for key in ("a", "b", "share")] for row in csv.DictReader(lines)]
+        )
+    return (table[:, :2] / CHROMA_SCALE).astype(np.float32), (
+        table[:, 2] / table[:, 2].sum()
+    ).astype(np.float32)
 
 
 def soft_encode(chroma):
@@ -64,7 +72,11 @@ def soft_encode(chroma):
     """
     centers, _ = bins()
     chroma = ops.cast(chroma, "float32")
-    squared = ops.sum(chroma**2, -1, keepdims=True) - 2 * ops.matmul(chroma, centers.T) + np.sum(centers**2, -1)
+    squared = (
+        ops.sum(chroma**2, -1, keepdims=True)
+        - 2 * ops.matmul(chroma, centers.T)
+        + np.sum(centers**2, -1)
+    )
     return ops.softmax(-squared * CHROMA_SCALE**2 / (2 * SIGMA**2))
 
 
@@ -99,15 +111,3 @@ def decode(logits, vividness=0.0):
     rebalanced = ops.cast(logits, "float32") + vividness * np.log(rebalancing_weights())
     temperature = 1 - (1 - COLDEST) * vividness
     return ops.matmul(ops.softmax(rebalanced / temperature), bins()[0])
-
-
-def cross_entropy(chroma, logits):
-    """The loss: cross-entropy between the encoded true chroma and the prediction, in nats a place.
-
-    Args:
-        chroma: the truth (N, H, W, 2) in [-1, 1].
-        logits: (N, H / 4, W / 4, 261); the truth is averaged down to these.
-    """
-    logits = ops.cast(logits, "float32")
-    truth = soft_encode(ops.average_pool(chroma, chroma.shape[1] // logits.shape[1]))
-    return ops.mean(ops.logsumexp(logits, -1) - ops.sum(truth * logits, -1))

@@ -20,9 +20,16 @@ from tqdm.auto import tqdm
 
 from koala_utils import film, lab
 from koala_utils.backend import tf
-from koala_utils.embedding import DEFAULT, EMBEDDING_SIZE, embed_inputs, extractor_inputs, load_extractor
+from koala_utils.downloads import find_photos
+from koala_utils.embedding import (
+    DEFAULT,
+    EMBEDDING_SIZE,
+    embed_inputs,
+    extractor_inputs,
+    load_extractor,
+)
 from koala_utils.files import alone, read_json, replacing, sweep
-from koala_utils.photos import PhotoError, find_photos, read_for_training, resize_short_side
+from koala_utils.photos import PhotoError, read_for_training, resize_short_side
 
 VERSION = 1  # of the record format, in every preparation's manifest
 PHOTOS_PER_SHARD = 512
@@ -43,8 +50,16 @@ class RecordsError(ValueError):
 # ---------------------------------------------------------------- writing
 
 
-def prepare(source, folder, size=224, extractor=DEFAULT, validation_share=VALIDATION_SHARE, batch=32,
-            progress=True, part=(1, 1)):
+def prepare(
+    source,
+    folder,
+    size=224,
+    extractor=DEFAULT,
+    validation_share=VALIDATION_SHARE,
+    batch=32,
+    progress=True,
+    part=(1, 1),
+):
     """Writes the photographs of a source as TFRecord shards with their embeddings.
 
     Shard by shard, each complete or absent: a run that was killed is taken up by the same call. A
@@ -52,7 +67,7 @@ def prepare(source, folder, size=224, extractor=DEFAULT, validation_share=VALIDA
     be in both (a resized copy can), and the split is the same on every machine.
 
     Args:
-        source: see :func:`koala_utils.photos.find_photos`; or a list of paths.
+        source: see :func:`koala_utils.downloads.find_photos`; or a list of paths.
         folder: where the shards go.
         size: the short side in pixels; smaller photographs keep theirs.
         extractor: whose embedding is stored.
@@ -69,32 +84,69 @@ def prepare(source, folder, size=224, extractor=DEFAULT, validation_share=VALIDA
         RecordsError: the folder holds records that were prepared otherwise, the photographs vanish, or the disk is full.
         BusyError: another run is writing the same part.
     """
-    paths = sorted(Path(p) for p in source) if isinstance(source, (list, tuple)) else find_photos(source)
+    paths = (
+        sorted(Path(p) for p in source)
+        if isinstance(source, (list, tuple))
+        else find_photos(source)
+    )
     folder = Path(folder)
     index, parts = part
-    per_shard = min(PHOTOS_PER_SHARD, -(-len(paths) // parts))  # where photographs are few, there is something to do for every part
+    per_shard = min(
+        PHOTOS_PER_SHARD, -(-len(paths) // parts)
+    )  # where photographs are few, there is something to do for every part
     listing = hashlib.sha256(b"\n".join(map(os.fsencode, paths))).hexdigest()
-    _check_manifest(folder, {"version": VERSION, "size": size, "extractor": extractor,
-                             "validation_share": validation_share,
-                             "photographs": len(paths), "listing": listing, "photos_per_shard": per_shard, "parts": parts})
-    chunks = [paths[i:i + per_shard] for i in range(0, len(paths), per_shard)]
+    _check_manifest(
+        folder,
+        {
+            "version": VERSION,
+            "size": size,
+            "extractor": extractor,
+            "validation_share": validation_share,
+            "photographs": len(paths),
+            "listing": listing,
+            "photos_per_shard": per_shard,
+            "parts": parts,
+        },
+    )
+    chunks = [paths[i : i + per_shard] for i in range(0, len(paths), per_shard)]
     mine = range(index - 1, len(chunks), parts)
     if not all(_is_whole(folder, number) for number in mine):
-        with (alone(folder, part=f"-part-{index}"), tqdm(total=sum(len(chunks[number]) for number in mine), unit="photo",
-                                                         disable=not progress, desc="preparing") as bar):
+        with (
+            alone(folder, part=f"-part-{index}"),
+            tqdm(
+                total=sum(len(chunks[number]) for number in mine),
+                unit="photo",
+                disable=not progress,
+                desc="preparing",
+            ) as bar,
+        ):
             for number in mine:
                 sweep(folder, f"-{number:05d}.*")
                 if not _is_whole(folder, number):
-                    _prepare_chunk(chunks[number], number, folder, size, extractor, validation_share, batch, bar)
+                    _prepare_chunk(
+                        chunks[number],
+                        number,
+                        folder,
+                        size,
+                        extractor,
+                        validation_share,
+                        batch,
+                        bar,
+                    )
                 else:
                     bar.update(len(chunks[number]))
     report = {"train": 0, "validation": 0, "bytes": 0, "skipped": {}}
     notes = sorted(folder.glob("done-*.json"))
     for entry in map(_read_note, notes):
-        report = {key: report[key] + entry[key] if key != "skipped" else report[key] | entry[key] for key in report}
+        report = {
+            key: report[key] + entry[key] if key != "skipped" else report[key] | entry[key]
+            for key in report
+        }
     if not report["train"] + report["validation"] and len(notes) == len(chunks):
-        raise PhotoError(f"{source}: none of {len(paths)} photographs is fit for training,"
-                         f" the first because {next(iter(report['skipped'].values()))}")
+        raise PhotoError(
+            f"{source}: none of {len(paths)} photographs is fit for training,"
+            f" the first because {next(iter(report['skipped'].values()))}"
+        )
     return report
 
 
@@ -111,8 +163,10 @@ def _check_manifest(folder, manifest):
     before = _read_manifest(path)
     differs = [key for key in manifest if before.get(key) != manifest[key]]
     if differs:
-        raise RecordsError(f"{folder}: holds records of another preparation (other {', '.join(differs)});"
-                           " choose another folder or delete this one.")
+        raise RecordsError(
+            f"{folder}: holds records of another preparation (other {', '.join(differs)});"
+            " choose another folder or delete this one."
+        )
 
 
 def _prepare_chunk(paths, number, folder, size, extractor, validation_share, batch, bar):
@@ -123,20 +177,33 @@ def _prepare_chunk(paths, number, folder, size, extractor, validation_share, bat
         try:
             content = path.read_bytes()
             rgb = resize_short_side(read_for_training(path, short_side=2 * size), size)
-            return path, hashlib.sha256(content).digest(), encode_jpeg(rgb), extractor_inputs(film.grey_of(rgb), extractor)
+            return (
+                path,
+                hashlib.sha256(content).digest(),
+                encode_jpeg(rgb),
+                extractor_inputs(film.grey_of(rgb), extractor),
+            )
         except (PhotoError, OSError) as error:
             if not path.exists():  # it was there when the run began: a disk that is gone, not a photograph that is unfit
-                raise RecordsError(f"{path}: was there when the run began and is gone; bring it back and run the same"
-                                   " command again, what is done is kept.") from None
+                raise RecordsError(
+                    f"{path}: was there when the run began and is gone; bring it back and run the same"
+                    " command again, what is done is kept."
+                ) from None
             return path, None, None, str(error)
 
     def flush():
-        for (path, digest, jpeg, _), vector in zip(waiting, embed_inputs([w[3] for w in waiting], extractor)):
-            shards[split_of(digest, validation_share)].append(encode_record(jpeg, vector, path.name))
+        for (path, digest, jpeg, _), vector in zip(
+            waiting, embed_inputs([w[3] for w in waiting], extractor)
+        ):
+            shards[split_of(digest, validation_share)].append(
+                encode_record(jpeg, vector, path.name)
+            )
         waiting.clear()
 
-    with (concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-          contextlib.closing(pool.map(load, paths)) as loads):  # closed: what has not begun when the run is stopped, never begins
+    with (
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+        contextlib.closing(pool.map(load, paths)) as loads,
+    ):  # closed: what has not begun when the run is stopped, never begins
         for loaded in loads:
             if loaded[1] is None:
                 skipped[str(loaded[0])] = loaded[3]
@@ -149,17 +216,26 @@ def _prepare_chunk(paths, number, folder, size, extractor, validation_share, bat
             flush()
     try:
         for split, serialized in shards.items():
-            with (replacing(folder / f"{split}-{number:05d}.tfrecord") as temporary,
-                  tf.io.TFRecordWriter(str(temporary)) as writer):
+            with (
+                replacing(folder / f"{split}-{number:05d}.tfrecord") as temporary,
+                tf.io.TFRecordWriter(str(temporary)) as writer,
+            ):
                 for record in serialized:
                     writer.write(record)
         entry = {split: len(serialized) for split, serialized in shards.items()}
         with replacing(_note(folder, number)) as temporary:
-            temporary.write_text(json.dumps(entry | {"bytes": _bytes_of(folder, number), "skipped": skipped}, indent=1), "utf-8")
+            temporary.write_text(
+                json.dumps(
+                    entry | {"bytes": _bytes_of(folder, number), "skipped": skipped}, indent=1
+                ),
+                "utf-8",
+            )
     except (tf.errors.OpError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error).split("; ")[-1]
-        raise RecordsError(f"{folder}: could not be written ({reason}); make room there, or choose another folder, and run the same"
-                           " command again, what is done is kept.") from error
+        raise RecordsError(
+            f"{folder}: could not be written ({reason}); make room there, or choose another folder, and run the same"
+            " command again, what is done is kept."
+        ) from error
 
 
 def _note(folder, number):
@@ -182,7 +258,7 @@ def _bytes_of(folder, number):
 
 
 def split_of(digest, share=VALIDATION_SHARE):
-    """"train" or "validation", decided by the SHA-256 digest of the photograph's file."""
+    """ "train" or "validation", decided by the SHA-256 digest of the photograph's file."""
     return "validation" if int.from_bytes(digest[:8], "big") / 2**64 < share else "train"
 
 
@@ -195,8 +271,15 @@ def encode_jpeg(rgb):
 
 def encode_record(jpeg, embedding, name):
     """One serialized `tf.train.Example`."""
-    values = {"photo": jpeg, "embedding": np.asarray(embedding, np.float16).tobytes(), "name": os.fsencode(name)}
-    features = {key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in values.items()}
+    values = {
+        "photo": jpeg,
+        "embedding": np.asarray(embedding, np.float16).tobytes(),
+        "name": os.fsencode(name),
+    }
+    features = {
+        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for key, value in values.items()
+    }
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
@@ -218,12 +301,18 @@ def find_shards(folder, split):
         RecordsError: none there, some of them are not prepared yet, or damaged.
     """
     _check_whole(Path(folder))
-    shards = sorted(str(path) for path in Path(folder).glob(f"{split}-*.tfrecord") if path.stat().st_size)
+    shards = sorted(
+        str(path) for path in Path(folder).glob(f"{split}-*.tfrecord") if path.stat().st_size
+    )
     if not shards:
         if split == "validation" and list(Path(folder).glob("train-*.tfrecord")):
-            raise RecordsError(f"{folder}: no photograph fell to validation; prepare more, or another folder with a larger"
-                               " --validation-share.")
-        raise RecordsError(f"{folder}: no {split} records there; make them with: koala prepare PHOTOS -o {folder}")
+            raise RecordsError(
+                f"{folder}: no photograph fell to validation; prepare more, or another folder with a larger"
+                " --validation-share."
+            )
+        raise RecordsError(
+            f"{folder}: no {split} records there; make them with: koala prepare PHOTOS -o {folder}"
+        )
     return shards
 
 
@@ -233,12 +322,16 @@ def _check_whole(folder):
     shards = -(-prepared["photographs"] // prepared["photos_per_shard"])
     done = [number for number in range(shards) if _note(folder, number).exists()]
     if len(done) < shards:
-        raise RecordsError(f"{folder}: {len(done)} of {shards} pieces are prepared; run the same koala prepare again, which"
-                           " goes on, or all of its parts.")
+        raise RecordsError(
+            f"{folder}: {len(done)} of {shards} pieces are prepared; run the same koala prepare again, which"
+            " goes on, or all of its parts."
+        )
     for number in done:
         if not _is_whole(folder, number):
-            raise RecordsError(f"{folder}: *-{number:05d}.tfrecord are not as they were written; run the same koala prepare"
-                               " again, which writes them anew.")
+            raise RecordsError(
+                f"{folder}: *-{number:05d}.tfrecord are not as they were written; run the same koala prepare"
+                " again, which writes them anew."
+            )
 
 
 def check_shards(folder):
@@ -252,7 +345,9 @@ def check_shards(folder):
             for serialized in tf.data.TFRecordDataset(str(shard)):  # which compares checksums
                 tf.io.decode_jpeg(parse_record(serialized)["photo"], channels=3)
         except tf.errors.OpError as error:
-            raise RecordsError(f"{shard}: damaged; delete it and run the same koala prepare again, which writes it anew.") from error
+            raise RecordsError(
+                f"{shard}: damaged; delete it and run the same koala prepare again, which writes it anew."
+            ) from error
 
 
 def count_records(folder, split):
@@ -265,15 +360,22 @@ def manifest_of(folder):
     try:
         return _read_manifest(Path(folder) / "manifest.json")
     except FileNotFoundError:
-        raise RecordsError(f"{folder}: no records there; make them with: koala prepare PHOTOS -o {folder}") from None
+        raise RecordsError(
+            f"{folder}: no records there; make them with: koala prepare PHOTOS -o {folder}"
+        ) from None
 
 
 def _read_manifest(path):
     manifest = read_json(path, "delete its folder, and prepare the photographs again")
     if manifest.get("version") != VERSION:
-        raise RecordsError(f"{path}: records of version {manifest.get('version')}, and this koala_utils reads version {VERSION};"
-                           " prepare the photographs again in another folder, or get a newer koala_utils.")
-    return {"photos_per_shard": min(512, manifest["photographs"]), "parts": 1} | manifest  # which the first manifests do not name
+        raise RecordsError(
+            f"{path}: records of version {manifest.get('version')}, and this koala_utils reads version {VERSION};"
+            " prepare the photographs again in another folder, or get a newer koala_utils."
+        )
+    return {
+        "photos_per_shard": min(512, manifest["photographs"]),
+        "parts": 1,
+    } | manifest  # which the first manifests do not name
 
 
 def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1, share=(0, 1)):
@@ -291,9 +393,12 @@ def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1, sh
         A `tf.data.Dataset` of ((lightness, embedding), chroma): float32 (batch, crop, crop, 1) in [-1, 1],
         (batch, 1000), (batch, crop, crop, 2) in [-1, 1]; `epochs` x (records // batch) batches.
     """
+
     def to_example(rgb, embedding, draw):
         grey = film.random_film(rgb[None], draw + (1, 0))[0]
-        return (lab.lightness(grey), blur_embedding(embedding[None], draw + (2, 0))[0]), lab.chroma(rgb)
+        return (lab.lightness(grey), blur_embedding(embedding[None], draw + (2, 0))[0]), lab.chroma(
+            rgb
+        )
 
     squares, batches = _squares(folder, crop, batch, seed, first_epoch, epochs, share)
     examples = squares.map(to_example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch // share[1])
@@ -314,11 +419,15 @@ def training_squares(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
 def _squares(folder, crop, batch, seed, first_epoch, epochs, share=(0, 1)):
     """The squares of :func:`training_squares` one by one, and the number of their batches."""
     shards = find_shards(folder, "train")
-    photos = count_records(folder, "train") // batch * batch  # of an epoch: its last photographs fill no batch
+    photos = (
+        count_records(folder, "train") // batch * batch
+    )  # of an epoch: its last photographs fill no batch
 
     def epoch(number):
         order = tf.data.Dataset.from_tensor_slices(shards).shuffle(len(shards), seed=seed + number)
-        serialized = order.interleave(tf.data.TFRecordDataset, cycle_length=16, num_parallel_calls=1)
+        serialized = order.interleave(
+            tf.data.TFRecordDataset, cycle_length=16, num_parallel_calls=1
+        )
         return serialized.shuffle(8192, seed=seed + number).take(photos)
 
     def to_square(serialized, number):
@@ -327,7 +436,9 @@ def _squares(folder, crop, batch, seed, first_epoch, epochs, share=(0, 1)):
 
     numbers = range(first_epoch, first_epoch + epochs)
     serialized = functools.reduce(tf.data.Dataset.concatenate, map(epoch, numbers))
-    counted = tf.data.Dataset.zip(serialized, tf.data.Dataset.counter(first_epoch * photos)).shard(share[1], share[0])
+    counted = tf.data.Dataset.zip(serialized, tf.data.Dataset.counter(first_epoch * photos)).shard(
+        share[1], share[0]
+    )
     return counted.map(to_square, num_parallel_calls=tf.data.AUTOTUNE), epochs * photos // batch
 
 
@@ -346,7 +457,9 @@ def blur_embedding(embedding, seed, most=0.8):
     strength, dropped, size = draw(0, 0.0, most), draw(1, 0.0, 0.3), draw(2, 0.8, 1.25)
     noisy = embedding + strength * tf.random.stateless_normal(tf.shape(embedding), seeds[3])
     kept = tf.random.stateless_uniform(tf.shape(embedding), seeds[4]) >= dropped
-    return tf.where(kept, noisy, 0.0) * size / tf.sqrt((1 + strength**2) * (1 - dropped))  # about unit spread again
+    return (
+        tf.where(kept, noisy, 0.0) * size / tf.sqrt((1 + strength**2) * (1 - dropped))
+    )  # about unit spread again
 
 
 def random_square(jpeg, crop, seed):
@@ -358,7 +471,9 @@ def random_square(jpeg, crop, seed):
     seeds = tf.unstack(tf.random.split(seed, 4))
     height, width = tf.unstack(tf.io.extract_jpeg_shape(jpeg)[:2])
     short = tf.minimum(height, width)
-    side = tf.cast(tf.cast(short, tf.float32) * tf.random.stateless_uniform([], seeds[0], 0.5, 1.0), tf.int32)
+    side = tf.cast(
+        tf.cast(short, tf.float32) * tf.random.stateless_uniform([], seeds[0], 0.5, 1.0), tf.int32
+    )
     top = tf.random.stateless_uniform([], seeds[1], 0, height - side + 1, tf.int32)
     left = tf.random.stateless_uniform([], seeds[2], 0, width - side + 1, tf.int32)
     square = tf.image.decode_and_crop_jpeg(jpeg, tf.stack([top, left, side, side]), channels=3)
@@ -373,7 +488,11 @@ def validation_batches(folder, crop, batch=32):
     def to_example(rgb, embedding):
         return (lab.lightness(film.to_grey(rgb)), embedding), lab.chroma(rgb)
 
-    return validation_squares(folder, crop, batch).map(to_example, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+    return (
+        validation_squares(folder, crop, batch)
+        .map(to_example, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(2)
+    )
 
 
 def validation_squares(folder, crop, batch=32):
@@ -383,8 +502,14 @@ def validation_squares(folder, crop, batch=32):
         rgb = tf.cast(tf.io.decode_jpeg(record["photo"], channels=3), tf.float32) / 255
         side = tf.reduce_min(tf.shape(rgb)[:2])
         rgb = tf.image.resize_with_crop_or_pad(rgb, side, side)  # only ever crops
-        return tf.clip_by_value(tf.image.resize(rgb, (crop, crop), antialias=True), 0, 1), record["embedding"]
+        return tf.clip_by_value(tf.image.resize(rgb, (crop, crop), antialias=True), 0, 1), record[
+            "embedding"
+        ]
 
     records = tf.data.TFRecordDataset(find_shards(folder, "validation"))
-    batches = records.map(parse_record).map(to_square, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
-    return batches.apply(tf.data.experimental.assert_cardinality(-(-count_records(folder, "validation") // batch)))
+    batches = (
+        records.map(parse_record).map(to_square, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
+    )
+    return batches.apply(
+        tf.data.experimental.assert_cardinality(-(-count_records(folder, "validation") // batch))
+    )

@@ -32,8 +32,10 @@ def save_weights(model, path, metadata=None):
         values = variable.numpy().astype(np.float32)
         half = values.astype(np.float16)
         if not np.isfinite(half).all():
-            raise WeightsError(f"{variable.path} does not fit into half precision"
-                               f" (largest magnitude {np.abs(values).max():.3g}, at most 65504).")
+            raise WeightsError(
+                f"{variable.path} does not fit into half precision"
+                f" (largest magnitude {np.abs(values).max():.3g}, at most 65504)."
+            )
         arrays[variable.path] = half
     with replacing(path) as temporary:
         temporary.write_bytes(save(arrays, {k: str(v) for k, v in (metadata or {}).items()}))
@@ -50,12 +52,16 @@ def load_weights(model, path):
         missing, extra = wanted.keys() - file.keys(), file.keys() - wanted.keys()
         if missing or extra:
             some = sorted(missing or extra)[:3]
-            raise WeightsError(f"{path}: weights of another architecture than {model.name!r}"
-                               f" ({len(missing)} tensors missing, {len(extra)} too many: {', '.join(some)}, …).")
+            raise WeightsError(
+                f"{path}: weights of another architecture than {model.name!r}"
+                f" ({len(missing)} tensors missing, {len(extra)} too many: {', '.join(some)}, …)."
+            )
         for name, variable in wanted.items():
             values = file.get_tensor(name)
             if values.shape != tuple(variable.shape):
-                raise WeightsError(f"{path}: {name} has shape {values.shape}, the model's {tuple(variable.shape)}.")
+                raise WeightsError(
+                    f"{path}: {name} has shape {values.shape}, the model's {tuple(variable.shape)}."
+                )
             variable.assign(values.astype(np.float32))
 
 
@@ -77,7 +83,9 @@ def _opened(path):
         with safe_open(path, framework="numpy") as file:
             yield file
     except SafetensorError as error:
-        raise WeightsError(f"{path}: damaged or no weights file ({error}); get it again.") from error
+        raise WeightsError(
+            f"{path}: damaged or no weights file ({error}); get it again."
+        ) from error
 
 
 def check_hash(path):
@@ -94,4 +102,6 @@ def check_hash(path):
 def _check_hash(path, *_):
     sums = dict(line.split()[::-1] for line in (RELEASED / "SHA256SUMS").read_text().splitlines())
     if sums.get(path.name) != hashlib.sha256(path.read_bytes()).hexdigest():
-        raise WeightsError(f"{path}: not the released file (its SHA-256 differs); install koala_utils again.")
+        raise WeightsError(
+            f"{path}: not the released file (its SHA-256 differs); install koala_utils again."
+        )

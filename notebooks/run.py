@@ -22,11 +22,20 @@ HERE = Path(__file__).parent
 
 def execute(notebook, folder):
     """Executes a notebook in a folder; only the cells' outputs and numbers change."""
-    before = dict(notebook.metadata)  # the kernel would write the Python version of this computer into it
+    before = dict(
+        notebook.metadata
+    )  # the kernel would write the Python version of this computer into it
     try:
-        NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": folder}}, record_timing=False,
-                       store_widget_state=False, coalesce_streams=True,
-                       extra_arguments=["--log-level=40"]).execute()  # errors only: warnings would break the lines
+        NotebookClient(
+            notebook,
+            timeout=1800,
+            kernel_name="python3",
+            resources={"metadata": {"path": folder}},
+            record_timing=False,
+            store_widget_state=False,
+            coalesce_streams=True,
+            extra_arguments=["--log-level=40"],
+        ).execute()  # errors only: warnings would break the lines
     finally:
         notebook.metadata = nbformat.from_dict(before)
 
@@ -52,25 +61,49 @@ def refresh(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("numbers", nargs="*", metavar="NUMBER", help="of a notebook, such as 5; none takes all")
-    parser.add_argument("--refresh", action="store_true", help="write notebooks and solutions back with their outputs")
+    parser.add_argument(
+        "numbers",
+        nargs="*",
+        metavar="NUMBER",
+        help="of a notebook, such as 5; none takes all",
+    )
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="write notebooks and solutions back with their outputs",
+    )
     options = parser.parse_args()
     numbers = [number.zfill(2) for number in options.numbers]
-    found = sorted(HERE.glob("0*.ipynb")) + (sorted((HERE / "solutions").glob("0*.ipynb")) if options.refresh else [])
+    found = sorted(HERE.glob("0*.ipynb")) + (
+        sorted((HERE / "solutions").glob("0*.ipynb")) if options.refresh else []
+    )
     paths = [path for path in found if not numbers or path.name[:2] in numbers]
     for number, path in enumerate(paths, 1):
-        print(f"{number}/{len(paths)}  {path.relative_to(HERE).with_suffix('').as_posix():<26}", end="", flush=True)
+        print(
+            f"{number}/{len(paths)}  {path.relative_to(HERE).with_suffix('').as_posix():<26}",
+            end="",
+            flush=True,
+        )
         began = time.monotonic()
         try:
             refresh(path) if options.refresh else run(path)
         except CellExecutionError as error:
             print("failed\n", error, sep="")
-            parser.exit(1, f"{path.name} stopped at an error" + ("; it was left as it is.\n" if options.refresh else
-                        f"; its cells are in {WORK / 'notebooks' / path.name}. Paste it with the output of `koala check` into a bug report.\n"))
+            parser.exit(
+                1,
+                f"{path.name} stopped at an error"
+                + (
+                    "; it was left as it is.\n"
+                    if options.refresh
+                    else f"; its cells are in {WORK / 'notebooks' / path.name}. Paste it with the output of `koala check` into a bug report.\n"
+                ),
+            )
         print(f"{time.monotonic() - began:6.0f} s")
     if not options.refresh:
-        print(f"\ncolour photographs:  {REPORT / 'figures'}\nexecuted notebooks:  {WORK / 'notebooks'}"
-              "\nto read and change them:  make lab\nyour own photographs:  make demo, or .venv/bin/koala colorize PHOTO")
+        print(
+            f"\ncolour photographs:  {REPORT / 'figures'}\nexecuted notebooks:  {WORK / 'notebooks'}"
+            "\nto read and change them:  make lab\nyour own photographs:  make demo, or .venv/bin/koala colorize PHOTO"
+        )
 
 
 if __name__ == "__main__":

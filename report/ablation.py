@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from koala_utils import quantization, records, training
+from koala_utils import losses, quantization, records, training
 from koala_utils.backend import keras, tf
 from koala_utils.embedding import load_extractor
+from koala_utils.losses import perceptual_distance
 from koala_utils.network import build_network, build_plus, chroma_of, freeze_encoder, load_encoder
-from koala_utils.perception import perceptual_distance
 
 ops = keras.ops
 STEPS, BATCH, CROP, RATE = 300, 32, 96, 1e-3
@@ -28,7 +28,7 @@ STEPS, BATCH, CROP, RATE = 300, 32, 96, 1e-3
 
 
 def cross_entropy(truth, output):
-    return quantization.cross_entropy(truth[..., :2], output)
+    return losses.cross_entropy(truth[..., :2], output)
 
 
 def rebalanced(truth, output):
@@ -44,7 +44,9 @@ def squared(truth, output):
 
 
 def huber(truth, output, delta=0.1):
-    distance = ops.sqrt(ops.sum((output - ops.average_pool(truth[..., :2], 4)) ** 2, -1) + 1e-8) / delta
+    distance = (
+        ops.sqrt(ops.sum((output - ops.average_pool(truth[..., :2], 4)) ** 2, -1) + 1e-8) / delta
+    )
     return ops.mean(ops.where(distance < 1, distance**2 / 2, distance - 0.5))
 
 
@@ -58,7 +60,9 @@ def perceptual():
     distance = perceptual_distance(CROP)
 
     def loss(truth, output):
-        return cross_entropy(truth, output) + distance(truth[..., 2:], chroma_of(output, 0.5), truth[..., :2])
+        return cross_entropy(truth, output) + distance(
+            truth[..., 2:], chroma_of(output, 0.5), truth[..., :2]
+        )
 
     return loss
 
@@ -88,7 +92,10 @@ VARIANTS = {
     "cross-entropy, rebalanced in the loss": (plus, lambda: rebalanced),
     "cross-entropy and L2 of the mean": (plus, lambda: both),
     "cross-entropy and perceptual distance": (plus, perceptual),
-    "koala (the paper's network)": (lambda: build_network(dtype=training.best_dtype()), lambda: None),
+    "koala (the paper's network)": (
+        lambda: build_network(dtype=training.best_dtype()),
+        lambda: None,
+    ),
 }
 
 
@@ -97,20 +104,30 @@ VARIANTS = {
 
 def train(network, loss, folder):
     if loss is None:  # koala, which puts out chroma at full size
+
         def loss(truth, output):
             return ops.mean((output - truth[..., :2]) ** 2)
+
     network.compile(optimizer=keras.optimizers.Adam(training.cosine(RATE, STEPS)), loss=loss)
     batches = records.training_batches(folder, CROP, BATCH).take(STEPS)
     began = time.monotonic()
-    network.fit(batches.map(lambda inputs, chroma: (inputs, tf.concat([chroma, inputs[0]], -1))), epochs=1, verbose=2,
-                shuffle=False)
+    network.fit(
+        batches.map(lambda inputs, chroma: (inputs, tf.concat([chroma, inputs[0]], -1))),
+        epochs=1,
+        verbose=2,
+        shuffle=False,
+    )
     return time.monotonic() - began
 
 
 def measure(network, folder):
     """Ratio of the squared ab error to grey's, and mean chroma as a share of the truth's, cautious and vivid."""
-    sums = dict.fromkeys(["grey", "chroma", "ratio", "chroma_share", "vivid_ratio", "vivid_chroma_share"], 0.0)
-    for i, ((lightness, embedding), truth) in enumerate(records.validation_batches(folder, 128, BATCH).as_numpy_iterator()):
+    sums = dict.fromkeys(
+        ["grey", "chroma", "ratio", "chroma_share", "vivid_ratio", "vivid_chroma_share"], 0.0
+    )
+    for i, ((lightness, embedding), truth) in enumerate(
+        records.validation_batches(folder, 128, BATCH).as_numpy_iterator()
+    ):
         if i % 4:
             continue
         output = network.predict_on_batch([lightness, embedding])
@@ -123,8 +140,11 @@ def measure(network, folder):
                 chroma = chroma_of(output, vividness).numpy()
             sums[f"{name}ratio"] += np.mean((chroma - truth) ** 2)
             sums[f"{name}chroma_share"] += np.linalg.norm(chroma, axis=-1).mean()
-    return {key: round(float(value / sums["chroma" if "chroma" in key else "grey"]), 4)
-            for key, value in sums.items() if key not in ("grey", "chroma")}
+    return {
+        key: round(float(value / sums["chroma" if "chroma" in key else "grey"]), 4)
+        for key, value in sums.items()
+        if key not in ("grey", "chroma")
+    }
 
 
 def main():
@@ -144,8 +164,14 @@ def main():
         build, loss = VARIANTS[name]
         network = build()
         seconds = train(network, loss(), options.records)
-        rows.append({"variant": name, **measure(network, options.records), "parameters": network.count_params(),
-                     "photos_a_second": round(STEPS * BATCH / seconds, 1)})
+        rows.append(
+            {
+                "variant": name,
+                **measure(network, options.records),
+                "parameters": network.count_params(),
+                "photos_a_second": round(STEPS * BATCH / seconds, 1),
+            }
+        )
         print(rows[-1], flush=True)
         with open(options.output, "w", newline="", encoding="utf-8") as lines:
             writer = csv.DictWriter(lines, rows[0], lineterminator="\n")

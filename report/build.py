@@ -17,7 +17,8 @@ import jinja2
 import pypandoc
 import typst
 
-from koala_utils import ROOT, evaluation, figures, study
+from koala_utils import ROOT, evaluation, notebook
+from koala_utils.app import study
 from koala_utils.training import machine
 
 HERE = Path(__file__).parent
@@ -27,8 +28,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=HERE, help="folder of the report")
     folder = parser.parse_args().output.resolve()
-    subprocess.run([sys.executable, ROOT / "notebooks" / "run.py", "5", "7"], check=True,
-                   env=os.environ | {"KOALA_REPORT_DIR": str(folder)})
+    subprocess.run(
+        [sys.executable, ROOT / "notebooks" / "run.py", "5", "7"],
+        check=True,
+        env=os.environ | {"KOALA_REPORT_DIR": str(folder)},
+    )
     (folder / "report.md").write_text(text(folder), encoding="utf-8")
     render(folder)
     print(f"report.md, report.html and report.pdf, with figures/ and tables/, are in {folder}")
@@ -36,26 +40,43 @@ def main():
 
 def text(folder):
     """report.md: the template with the numbers of the tables and the figures' alt texts."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     tables = folder / "tables"
-    test = evaluation.read_scores(tables / "test" / "scores.csv") + evaluation.read_scores(HERE / "recorded" / "pair.csv")
+    test = evaluation.read_scores(tables / "test" / "scores.csv") + evaluation.read_scores(
+        HERE / "recorded" / "pair.csv"
+    )
     return environment.get_template("report.md.jinja").render(
         made=f"`make report`; weights of commit `{weights_commit()}`; seed 0; {machine().split(';')[0]}",
-        test=evaluation.summarize(test), test_photos=len({score.photo for score in test}),
+        test=evaluation.summarize(test),
+        test_photos=len({score.photo for score in test}),
         plates=evaluation.summarize(evaluation.read_scores(tables / "plates" / "scores.csv")),
-        paper_share=f"{study.PAPER_SHARE:.2%}", hours=training_hours(),
-        alt=lambda name: figures.alt_of(folder / "figures" / name),
+        paper_share=f"{study.PAPER_SHARE:.2%}",
+        hours=training_hours(),
+        alt=lambda name: notebook.alt_of(folder / "figures" / name),
         table=lambda name: markdown_table(tables / name),
         rows=lambda name: read_rows(tables / name),
         lines=lambda name: (tables / name).read_text(encoding="utf-8").strip(),
         value=lambda table, method, figure, form=".3f": format(table[method][figure][0], form),
-        interval=lambda table, method, figure, form=".3f": "{} ({} to {})".format(*(format(x, form) for x in table[method][figure])))
+        interval=lambda table, method, figure, form=".3f": "{} ({} to {})".format(
+            *(format(x, form) for x in table[method][figure])
+        ),
+    )
 
 
 def weights_commit():
     """The commit that last changed the released weights, which do not change with every commit of the repository."""
-    found = subprocess.run(["git", "log", "-1", "--format=%h", "--", "koala_utils/released"], cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(
+        ["git", "log", "-1", "--format=%h", "--", "koala_utils/released"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     return found.stdout.strip() or "unknown"
 
 
@@ -82,11 +103,26 @@ def render(folder):
     source = folder / "report.md"
     title = source.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
     common = [f"--resource-path={folder}", f"--metadata=pagetitle:{title}"]
-    pypandoc.convert_file(source, "html5", "gfm", [*common, "--standalone", "--embed-resources", f"--css={HERE / 'report.css'}",
-                                                   "--metadata=lang:en-GB"], outputfile=folder / "report.html")
-    body = pypandoc.convert_file(source, "typst", "gfm", [*common, "--columns=1000"])  # a wide line would give its table fixed columns
+    pypandoc.convert_file(
+        source,
+        "html5",
+        "gfm",
+        [
+            *common,
+            "--standalone",
+            "--embed-resources",
+            f"--css={HERE / 'report.css'}",
+            "--metadata=lang:en-GB",
+        ],
+        outputfile=folder / "report.html",
+    )
+    body = pypandoc.convert_file(
+        source, "typst", "gfm", [*common, "--columns=1000"]
+    )  # a wide line would give its table fixed columns
     pages = folder / "report.typ"
-    pages.write_text((HERE / "report.typ.head").read_text(encoding="utf-8") + body, encoding="utf-8")
+    pages.write_text(
+        (HERE / "report.typ.head").read_text(encoding="utf-8") + body, encoding="utf-8"
+    )
     try:
         (folder / "report.pdf").write_bytes(typst.compile(pages, root=folder))
     finally:

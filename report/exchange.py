@@ -17,10 +17,13 @@ from tqdm import tqdm
 
 from koala_utils import colorizer, evaluation, film
 from koala_utils.backend import keras, tf
+from koala_utils.downloads import find_photos
 from koala_utils.embedding import embed, logits_of, standardize
-from koala_utils.photos import find_photos, read_photo
+from koala_utils.photos import read_photo
 
-CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # of blue, green and red, as ResNet50 was trained
+CAFFE_MEAN = np.array(
+    [103.939, 116.779, 123.68], np.float32
+)  # of blue, green and red, as ResNet50 was trained
 
 
 def load_resnet50(folder):
@@ -31,7 +34,9 @@ def load_resnet50(folder):
         content, start = b"".join((folder / path).read_bytes() for path in group["paths"]), 0
         for weight in group["weights"]:
             size = 4 * int(np.prod(weight["shape"]))
-            arrays[weight["name"]] = np.frombuffer(content[start:start + size], np.float32).reshape(weight["shape"])
+            arrays[weight["name"]] = np.frombuffer(
+                content[start : start + size], np.float32
+            ).reshape(weight["shape"])
             start += size
     model = keras.applications.ResNet50(weights=None, classifier_activation=None)
     for layer in model.layers:
@@ -40,7 +45,9 @@ def load_resnet50(folder):
         for variable in layer.weights:
             variable.assign(arrays.pop(f"{_old_name(layer.name)}/{variable.name}"))
     if arrays:
-        raise ValueError(f"{len(arrays)} weights have no place in ResNet50, the first is {next(iter(arrays))}")
+        raise ValueError(
+            f"{len(arrays)} weights have no place in ResNet50, the first is {next(iter(arrays))}"
+        )
     return model
 
 
@@ -51,7 +58,9 @@ def _old_name(name):
         return special[name]
     stage, block, branch, kind = name.split("_")
     branch = "1" if branch == "0" else "2" + "abc"[int(branch) - 1]
-    return f"{'bn' if kind == 'bn' else 'res'}{stage[-1]}{'abcdef'[int(block[5:]) - 1]}_branch{branch}"
+    return (
+        f"{'bn' if kind == 'bn' else 'res'}{stage[-1]}{'abcdef'[int(block[5:]) - 1]}_branch{branch}"
+    )
 
 
 def resnet_logits(model, rgb):
@@ -72,8 +81,12 @@ def embeddings(photo, resnet):
         "ResNet50": standardize(theirs),
         "ResNet50, not standardized": theirs,
         "mobilenet_v2_grey + ResNet50": standardize(ours + standardize(theirs)),
-        "ResNet50 on the colour photograph (an oracle)": standardize(resnet_logits(resnet, photo / np.float32(255))),
-        "mobilenet_v2 on the colour photograph (an oracle)": standardize(logits_of(in_color, "mobilenet_v2")[0]),
+        "ResNet50 on the colour photograph (an oracle)": standardize(
+            resnet_logits(resnet, photo / np.float32(255))
+        ),
+        "mobilenet_v2 on the colour photograph (an oracle)": standardize(
+            logits_of(in_color, "mobilenet_v2")[0]
+        ),
         "another photograph's": None,  # filled in with the one before
     }
 
@@ -82,11 +95,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("resnet", type=Path)
     parser.add_argument("photos")
-    parser.add_argument("--every", type=int, default=1, help="take every so-manieth photograph only")
+    parser.add_argument(
+        "--every", type=int, default=1, help="take every so-manieth photograph only"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    resnet, paths = load_resnet50(options.resnet), find_photos(options.photos)[::options.every]
-    order = np.random.default_rng(0).permutation(len(paths))  # so that the one before is of any class
+    resnet, paths = load_resnet50(options.resnet), find_photos(options.photos)[:: options.every]
+    order = np.random.default_rng(0).permutation(
+        len(paths)
+    )  # so that the one before is of any class
     before = embed([film.grey_of(read_photo(paths[order[-1]]))])[0]
     scores, right = [], []
     for i in tqdm(order):
@@ -94,22 +111,39 @@ def main():
         grey_error = evaluation.ab_error(evaluation.grey_baseline(photo), photo)
         vectors = embeddings(photo, resnet)
         label = evaluation.label_of(paths[i])
-        right.append([label == int(np.argmax(vectors[name])) for name in vectors if vectors[name] is not None])
+        right.append(
+            [
+                label == int(np.argmax(vectors[name]))
+                for name in vectors
+                if vectors[name] is not None
+            ]
+        )
         vectors["another photograph's"] = before
         before = vectors["mobilenet_v2_grey (trained with)"]
         for model in ("koala", "koala-plus"):
             for name, vector in vectors.items():
                 vividness = 0.0 if model == "koala-plus" else None
-                output = colorizer.render(colorizer.predict(photo, model, embedding=vector), vividness)
+                output = colorizer.render(
+                    colorizer.predict(photo, model, embedding=vector), vividness
+                )
                 scores.append((model, name, evaluation.ab_error(output, photo), grey_error))
     accuracy = dict(zip(vectors, np.mean(right, axis=0)))
     with open(options.output, "w", newline="", encoding="utf-8") as lines:
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(["embedding", "top1", "koala", "koala-plus 0"])
         for name in vectors:
-            ratios = [sum(s[2] for s in scores if s[:2] == (model, name)) / sum(s[3] for s in scores if s[:2] == (model, name))
-                      for model in ("koala", "koala-plus")]
-            writer.writerow([name, f"{accuracy[name]:.4f}" if name in accuracy else "", *(f"{r:.4f}" for r in ratios)])
+            ratios = [
+                sum(s[2] for s in scores if s[:2] == (model, name))
+                / sum(s[3] for s in scores if s[:2] == (model, name))
+                for model in ("koala", "koala-plus")
+            ]
+            writer.writerow(
+                [
+                    name,
+                    f"{accuracy[name]:.4f}" if name in accuracy else "",
+                    *(f"{r:.4f}" for r in ratios),
+                ]
+            )
     print(options.output.read_text())
 
 

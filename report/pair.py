@@ -12,7 +12,7 @@ photographs that notebook 07 shows. The weights themselves are not shipped.
 import argparse
 from pathlib import Path
 
-from koala_utils import evaluation, figures, photos
+from koala_utils import downloads, evaluation, notebook, photos
 from koala_utils.colorizer import colorize
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -22,19 +22,32 @@ SIDE = 160  # pixels of a photograph in its figure
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("weights", nargs=2, type=Path, metavar="WEIGHTS", help="with fusion, without fusion")
-    paths = photos.find_photos("test")
-    methods = {name: lambda photo, weights=weights: colorize(photo, weights, "mobilenet_v2", size=96)
-               for name, weights in zip(("with fusion", "without fusion"), parser.parse_args().weights)}
+    parser.add_argument(
+        "weights", nargs=2, type=Path, metavar="WEIGHTS", help="with fusion, without fusion"
+    )
+    paths = downloads.find_photos("test")
+    methods = {
+        name: lambda photo, weights=weights: colorize(photo, weights, "mobilenet_v2", size=96)
+        for name, weights in zip(("with fusion", "without fusion"), parser.parse_args().weights)
+    }
     strip = {}
 
     def keep(path, truth, outputs):
         if path in paths[SHOWN]:
-            strip[path] = photos.resize_short_side(photos.crop_square(outputs["without fusion"]), SIDE)
+            strip[path] = photos.resize_short_side(
+                photos.crop_square(outputs["without fusion"]), SIDE
+            )
 
-    evaluation.write_scores(evaluation.evaluate(paths, methods, on_photo=keep), RECORDED / "pair.csv")
-    figures.contact_sheet([list(strip.values())], RECORDED / "without_fusion.jpg", side=SIDE,
-                          alt="Test photographs as a network trained without the embedding colours them: " + ", ".join(p.name for p in strip))
+    evaluation.write_scores(
+        evaluation.evaluate(paths, methods, on_photo=keep), RECORDED / "pair.csv"
+    )
+    notebook.contact_sheet(
+        [list(strip.values())],
+        RECORDED / "without_fusion.jpg",
+        side=SIDE,
+        alt="Test photographs as a network trained without the embedding colours them: "
+        + ", ".join(p.name for p in strip),
+    )
 
 
 if __name__ == "__main__":

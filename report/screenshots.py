@@ -21,9 +21,26 @@ PORT = 8867
 PAGES = ROOT / "notebooks" / "pages"
 # name -> (photograph, coloring, what the browser is, width of the figure, how much of its height is kept)
 SHOTS = {
-    "demo_desktop": ("dust bowl home", "balanced", {"viewport": {"width": 1180, "height": 860}}, 1000, 1),
-    "demo_phone": ("china", "vivid", {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True,
-                                      "device_scale_factor": 2}, 500, 0.435)}
+    "demo_desktop": (
+        "dust bowl home",
+        "balanced",
+        {"viewport": {"width": 1180, "height": 860}},
+        1000,
+        1,
+    ),
+    "demo_phone": (
+        "china",
+        "vivid",
+        {
+            "viewport": {"width": 390, "height": 844},
+            "is_mobile": True,
+            "has_touch": True,
+            "device_scale_factor": 2,
+        },
+        500,
+        0.435,
+    ),
+}
 
 
 def shoot(browser, photo, look, options, width, share):
@@ -42,14 +59,22 @@ def shoot(browser, photo, look, options, width, share):
 
 
 def main():
-    server = subprocess.Popen([sys.executable, "-m", "voila", "demo.ipynb", "--no-browser", f"--port={PORT}"], cwd=PAGES,
-                              env=os.environ | {"JUPYTER_PATH": str(PAGES)}, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "voila", "demo.ipynb", "--no-browser", f"--port={PORT}"],
+        cwd=PAGES,
+        env=os.environ | {"JUPYTER_PATH": str(PAGES)},
+        stderr=subprocess.DEVNULL,
+    )
     try:
         with sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            browser = driver.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
             while server.poll() is None:
                 try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{PORT}/voila/static/main.js", timeout=1)
+                    urllib.request.urlopen(
+                        f"http://127.0.0.1:{PORT}/voila/static/main.js", timeout=1
+                    )
                 except urllib.error.HTTPError:
                     break  # it answers
                 except OSError:

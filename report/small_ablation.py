@@ -26,14 +26,23 @@ CURVE = [300, 3000, None]  # photographs, for twice the steps; None is all
 
 def load(folder, split, count, side=64):
     """Central squares, uint8 (n, side, side, 3), and the records' embeddings (n, 1000)."""
+
     def to_square(record):
         rgb = tf.cast(tf.io.decode_jpeg(record["photo"], channels=3), tf.float32)
         short = tf.reduce_min(tf.shape(rgb)[:2])
-        square = tf.image.resize(tf.image.resize_with_crop_or_pad(rgb, short, short), (side, side), antialias=True)
+        square = tf.image.resize(
+            tf.image.resize_with_crop_or_pad(rgb, short, short), (side, side), antialias=True
+        )
         return tf.cast(tf.clip_by_value(tf.round(square), 0, 255), tf.uint8), record["embedding"]
 
-    found = tf.data.Dataset.from_tensor_slices(records.find_shards(folder, split)).interleave(tf.data.TFRecordDataset, cycle_length=64)
-    found = found.take(-1 if count is None else count).map(records.parse_record).map(to_square, num_parallel_calls=tf.data.AUTOTUNE)
+    found = tf.data.Dataset.from_tensor_slices(records.find_shards(folder, split)).interleave(
+        tf.data.TFRecordDataset, cycle_length=64
+    )
+    found = (
+        found.take(-1 if count is None else count)
+        .map(records.parse_record)
+        .map(to_square, num_parallel_calls=tf.data.AUTOTUNE)
+    )
     squares, embeddings = zip(*found.as_numpy_iterator())
     return np.stack(squares), np.stack(embeddings)
 
@@ -42,9 +51,13 @@ def embed_squares(squares, extractor, in_color):
     """Embeddings of the squares by the bundled classifier, in colour or in grey."""
     size, found = EXTRACTORS[extractor].size, []
     for i in range(0, len(squares), BATCH):
-        rgb = tf.cast(squares[i:i + BATCH], tf.float32) / 255
+        rgb = tf.cast(squares[i : i + BATCH], tf.float32) / 255
         seen = rgb if in_color else tf.repeat(film.to_grey(rgb), 3, axis=-1)
-        found.append(standardize(logits_of(tf.image.resize(seen, (size, size), antialias=True) * 2 - 1, extractor)))
+        found.append(
+            standardize(
+                logits_of(tf.image.resize(seen, (size, size), antialias=True) * 2 - 1, extractor)
+            )
+        )
     return np.concatenate(found)
 
 
@@ -59,8 +72,17 @@ def train(squares, embeddings, validation, seed, fusion=True, size=32, steps=STE
     keras.utils.set_random_seed(seed)
     network = build_network(fusion=fusion, dtype=best_dtype())
     network.compile(keras.optimizers.Adam(cosine(1e-3, steps)), "mse")
-    data = tf.data.Dataset.from_tensor_slices((squares, embeddings)).shuffle(len(squares), seed=seed).repeat().batch(BATCH).take(steps)
-    data = data.map(lambda rgb, vector: ((arrays(rgb, size)[0], vector), arrays(rgb, size)[1]), num_parallel_calls=2).prefetch(4)
+    data = (
+        tf.data.Dataset.from_tensor_slices((squares, embeddings))
+        .shuffle(len(squares), seed=seed)
+        .repeat()
+        .batch(BATCH)
+        .take(steps)
+    )
+    data = data.map(
+        lambda rgb, vector: ((arrays(rgb, size)[0], vector), arrays(rgb, size)[1]),
+        num_parallel_calls=2,
+    ).prefetch(4)
     network.fit(data, verbose=0, shuffle=False)
     lightness, truth = arrays(validation[0], size)
     output = network.predict([lightness.numpy(), validation[1]], batch_size=64, verbose=0)
@@ -76,13 +98,22 @@ def variants(squares, embeddings, validation):
 
     yield "fusion", "with the embedding", lambda: some, {}
     yield "fusion", "without", lambda: some, {"fusion": False}
-    yield "fusion", "another photograph's", lambda: (some[0], np.roll(some[1], 1, 0), (validation[0], np.roll(validation[1], 1, 0))), {}
-    for group, name, extractor, in_color in (("fusion", "the colour photograph's (an oracle)", "mobilenet_v2", True),
-                                             ("extractor", "mobilenet_v2", "mobilenet_v2", False),
-                                             ("extractor", "mobilenet_v2_grey", "mobilenet_v2_grey", False)):
+    yield (
+        "fusion",
+        "another photograph's",
+        lambda: (some[0], np.roll(some[1], 1, 0), (validation[0], np.roll(validation[1], 1, 0))),
+        {},
+    )
+    for group, name, extractor, in_color in (
+        ("fusion", "the colour photograph's (an oracle)", "mobilenet_v2", True),
+        ("extractor", "mobilenet_v2", "mobilenet_v2", False),
+        ("extractor", "mobilenet_v2_grey", "mobilenet_v2_grey", False),
+    ):
+
         def made(extractor=extractor, in_color=in_color):
             vectors, held_out = with_embeddings(lambda x: embed_squares(x, extractor, in_color))
             return some[0], vectors, held_out
+
         yield group, name, made, {}
     for size in (16, 32):
         yield "size", f"{size} px", lambda: some, {"size": size}
@@ -102,14 +133,24 @@ def main():
     if options.output.exists():
         with open(options.output, newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
-    squares, embeddings = load(options.records, "train", None if "photographs" in options.only else PHOTOGRAPHS)
+    squares, embeddings = load(
+        options.records, "train", None if "photographs" in options.only else PHOTOGRAPHS
+    )
     validation = load(options.records, "validation", VALIDATION)
     for group, name, data, changes in variants(squares, embeddings, validation):
-        if group not in options.only or (group, name) in [(row["group"], row["variant"]) for row in rows]:
+        if group not in options.only or (group, name) in [
+            (row["group"], row["variant"]) for row in rows
+        ]:
             continue
         found = data()
         ratios = [train(*found, seed, **changes) for seed in range(SEEDS)]
-        rows.append({"group": group, "variant": name, **{f"seed_{i}": round(ratio, 4) for i, ratio in enumerate(ratios)}})
+        rows.append(
+            {
+                "group": group,
+                "variant": name,
+                **{f"seed_{i}": round(ratio, 4) for i, ratio in enumerate(ratios)},
+            }
+        )
         print(rows[-1], flush=True)
         with replacing(options.output) as temporary:
             with open(temporary, "w", newline="", encoding="utf-8") as lines:

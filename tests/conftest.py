@@ -14,7 +14,9 @@ from helpers import make_photo
 
 DATA = Path(os.environ.get("KOALA_DATA_DIR") or pooch.os_cache("koala")).resolve()
 
-hypothesis.settings.register_profile("koala", deadline=None, max_examples=25, derandomize=True, database=None)
+hypothesis.settings.register_profile(
+    "koala", deadline=None, max_examples=25, derandomize=True, database=None
+)
 hypothesis.settings.load_profile("koala")
 
 
@@ -30,7 +32,9 @@ def empty_cache(tmp_path_factory, monkeypatch):
 def published(monkeypatch):
     """The folder of the published photographs; a test that needs them is skipped by name where they are absent."""
     if not (DATA / "test" / "nips2017").is_dir() or not (DATA / "historical" / "fsa_owi").is_dir():
-        pytest.skip(f"the published photographs are not in {DATA}; set KOALA_DATA_DIR to a folder that holds them")
+        pytest.skip(
+            f"the published photographs are not in {DATA}; set KOALA_DATA_DIR to a folder that holds them"
+        )
     monkeypatch.setenv("KOALA_DATA_DIR", str(DATA))
     return DATA
 

@@ -86,7 +86,9 @@ def command(arguments, environment, log=os.devnull, per_shard=512, before=None):
     if log != os.devnull:
         import resource
 
-        Path(f"{log}.memory").write_text(str(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+        Path(f"{log}.memory").write_text(
+            str(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        )
     os._exit(status)
 
 

@@ -16,7 +16,9 @@ FORMATS = {"jpg": "JPEG", "png": "PNG", "tif": "TIFF", "webp": "WEBP", "bmp": "B
 
 def encoded(image, kind, **options):
     buffer = io.BytesIO()
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(buffer, kind, **options)
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(
+        buffer, kind, **options
+    )
     return buffer.getvalue()
 
 
@@ -26,8 +28,13 @@ def chunk(kind, data):
 
 def png(width, height, data=b"123", bits=8, color=2, more=b""):
     """A PNG whose header says what it likes."""
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)) + more
-            + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0))
+        + more
+        + chunk(b"IDAT", data)
+        + chunk(b"IEND", b"")
+    )
 
 
 def zeros(count):
@@ -41,7 +48,7 @@ def zeros(count):
 def rewritten(data, offset, layout, *values):
     """The bytes of a file with a piece of its header replaced."""
     piece = struct.pack(layout, *values)
-    return data[:offset] + piece + data[offset + len(piece):]
+    return data[:offset] + piece + data[offset + len(piece) :]
 
 
 def make_files():
@@ -51,7 +58,7 @@ def make_files():
     whole["progressive.jpg"] = encoded(noise, "JPEG", progressive=True)
     for suffix, data in whole.items():
         for tenth in range(1, 10):
-            yield f"truncated at {tenth} tenths.{suffix}", data[:len(data) * tenth // 10], "named"
+            yield f"truncated at {tenth} tenths.{suffix}", data[: len(data) * tenth // 10], "named"
         dice = random.Random(suffix)
         for i in range(9):
             flipped = bytearray(data)
@@ -59,22 +66,49 @@ def make_files():
                 flipped[dice.randrange(len(data) if i < 6 else 64)] ^= dice.randrange(1, 256)
             yield f"flipped {i}.{suffix}", bytes(flipped), "either"
 
-    for width, height in ((2**31 - 1, 2**31 - 1), (2**31 - 1, 1), (1, 2**31 - 1), (2**32 - 1, 2), (65_500, 65_500), (14_000, 14_000)):
+    for width, height in (
+        (2**31 - 1, 2**31 - 1),
+        (2**31 - 1, 1),
+        (1, 2**31 - 1),
+        (2**32 - 1, 2),
+        (65_500, 65_500),
+        (14_000, 14_000),
+    ):
         yield f"header says {width} x {height}.png", png(width, height), "named"
     yield "header says 65535 x 65535.gif", rewritten(whole["gif"], 6, "<HH", 65535, 65535), "named"
     yield "header says 65500 x 65500.bmp", rewritten(whole["bmp"], 18, "<ii", 65500, 65500), "named"
     yield "header says -2 x -2.bmp", rewritten(whole["bmp"], 18, "<ii", -2, -2), "named"
     frame = whole["jpg"].index(b"\xff\xc0")
-    yield "header says 65535 x 65535.jpg", rewritten(whole["jpg"], frame + 5, ">HH", 65535, 65535), "named"
+    yield (
+        "header says 65535 x 65535.jpg",
+        rewritten(whole["jpg"], frame + 5, ">HH", 65535, 65535),
+        "named",
+    )
     yield "no pixel.png", png(0, 0), "named"
     yield "no height.png", png(5, 0), "named"
     yield "no pixel.bmp", rewritten(whole["bmp"], 18, "<ii", 0, 0), "named"
     yield "no pixel.gif", b"GIF89a" + struct.pack("<HHBBB", 0, 0, 0, 0, 0) + b";", "named"
 
-    yield "bomb of 900 megapixels.png", png(30_000, 30_000, zeros(30_000 * 3751), bits=1, color=0), "named"
-    yield "48 megapixels in a few bytes.png", png(8000, 6000, zeros(6000 * 1001), bits=1, color=0), "colored"
-    yield "bomb in the text.png", png(8, 8, zlib.compress(bytes(8 * 25)), more=chunk(b"zTXt", b"a\0\0" + zeros(2**28))), "either"
-    yield "bomb in the profile.png", png(8, 8, zlib.compress(bytes(8 * 25)), more=chunk(b"iCCP", b"a\0\0" + zeros(2**28))), "either"
+    yield (
+        "bomb of 900 megapixels.png",
+        png(30_000, 30_000, zeros(30_000 * 3751), bits=1, color=0),
+        "named",
+    )
+    yield (
+        "48 megapixels in a few bytes.png",
+        png(8000, 6000, zeros(6000 * 1001), bits=1, color=0),
+        "colored",
+    )
+    yield (
+        "bomb in the text.png",
+        png(8, 8, zlib.compress(bytes(8 * 25)), more=chunk(b"zTXt", b"a\0\0" + zeros(2**28))),
+        "either",
+    )
+    yield (
+        "bomb in the profile.png",
+        png(8, 8, zlib.compress(bytes(8 * 25)), more=chunk(b"iCCP", b"a\0\0" + zeros(2**28))),
+        "either",
+    )
 
     for suffix, kind in FORMATS.items():
         yield f"one pixel.{suffix}", encoded(noise[:1, :1], kind), "colored"
@@ -92,37 +126,97 @@ def make_files():
     yield "floating point.tif", encoded(photo[..., 0].astype(np.float32) / 255, "TIFF"), "colored"
     yield "not a number.tif", encoded(np.full((20, 20), np.nan, np.float32), "TIFF"), "named"
     for suffix in ("png", "tif"):
-        yield f"1 bit.{suffix}", encoded(Image.fromarray(photo).convert("1"), FORMATS[suffix]), "colored"
+        yield (
+            f"1 bit.{suffix}",
+            encoded(Image.fromarray(photo).convert("1"), FORMATS[suffix]),
+            "colored",
+        )
     palette = Image.fromarray(photo).quantize(20)
     for suffix in ("png", "gif"):
-        yield f"palette with transparency.{suffix}", encoded(palette, FORMATS[suffix], transparency=3), "colored"
+        yield (
+            f"palette with transparency.{suffix}",
+            encoded(palette, FORMATS[suffix], transparency=3),
+            "colored",
+        )
     for mode in ("LA", "RGBA"):
         yield f"{mode}.png", encoded(Image.fromarray(photo).convert(mode), "PNG"), "colored"
     yield "transparent.webp", encoded(Image.fromarray(photo).convert("RGBA"), "WEBP"), "colored"
     frames = [Image.fromarray(make_photo(seed, 60, 80)) for seed in range(5)]
     for suffix in ("gif", "webp", "png", "tif"):
-        yield f"animated.{suffix}", encoded(frames[0], FORMATS[suffix], save_all=True, append_images=frames[1:]), "colored"
-    yield "several pictures.jpg", encoded(frames[0], "MPO", save_all=True, append_images=frames[1:]), "colored"
+        yield (
+            f"animated.{suffix}",
+            encoded(frames[0], FORMATS[suffix], save_all=True, append_images=frames[1:]),
+            "colored",
+        )
+    yield (
+        "several pictures.jpg",
+        encoded(frames[0], "MPO", save_all=True, append_images=frames[1:]),
+        "colored",
+    )
 
     jpeg = encoded(photo, "JPEG")
     exif = Image.Exif()
     exif[0x0112] = 99
     yield "turned by 99.jpg", encoded(photo, "JPEG", exif=exif), "colored"
-    yield "garbage for exif.jpg", encoded(photo, "JPEG", exif=b"Exif\0\0II*\0garbage, and not a list of tags" * 9), "colored"
+    yield (
+        "garbage for exif.jpg",
+        encoded(photo, "JPEG", exif=b"Exif\0\0II*\0garbage, and not a list of tags" * 9),
+        "colored",
+    )
     exif = encoded(photo, "JPEG", exif=Image.Exif())
-    yield "exif that points nowhere.jpg", jpeg[:2] + b"\xff\xe1\x00\x1cExif\0\0II*\0\xf0\xff\xff\xff" + bytes(12) + jpeg[2:], "colored"
-    yield "garbage for a profile.jpg", encoded(photo, "JPEG", icc_profile=b"no profile" * 20), "colored"
+    yield (
+        "exif that points nowhere.jpg",
+        jpeg[:2] + b"\xff\xe1\x00\x1cExif\0\0II*\0\xf0\xff\xff\xff" + bytes(12) + jpeg[2:],
+        "colored",
+    )
+    yield (
+        "garbage for a profile.jpg",
+        encoded(photo, "JPEG", icc_profile=b"no profile" * 20),
+        "colored",
+    )
     yield "more after its end.jpg", jpeg + b"PK\3\4" + bytes(range(256)) * 20, "colored"
 
     yield "really heic.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500), "named"
-    yield "a program.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/x) (w) file\n", "named"
-    yield "a program.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/x) (w) file\n", "named"
-    for name, start in (("text", b"Dear diary"), ("page", b"<!doctype html>"), ("drawing", b"<svg xmlns='a'/>"), ("paper", b"%PDF-1.7"),
-                        ("archive", b"PK\3\4"), ("film", b"\0\0\0\x20ftypisom"), ("pickle", b"\x80\x04\x95"), ("empty", b"")):
+    yield (
+        "a program.eps",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/x) (w) file\n",
+        "named",
+    )
+    yield (
+        "a program.jpg",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/x) (w) file\n",
+        "named",
+    )
+    for name, start in (
+        ("text", b"Dear diary"),
+        ("page", b"<!doctype html>"),
+        ("drawing", b"<svg xmlns='a'/>"),
+        ("paper", b"%PDF-1.7"),
+        ("archive", b"PK\3\4"),
+        ("film", b"\0\0\0\x20ftypisom"),
+        ("pickle", b"\x80\x04\x95"),
+        ("empty", b""),
+    ):
         yield f"{name}.jpg", start * 40, "named"
 
-    for name in ("with space", "new\nline", "Zürich 東京", "🐨", "ktav עברית", "'quo\"tes'", "[1938]", "%s%n", "-rf", "a" * 240, "名" * 80,
-                 "dots.in..it", "COM1", "semi;colon & more", "tab\tand\rreturn", os.fsdecode(b"not \xff\xfe text")):
+    for name in (
+        "with space",
+        "new\nline",
+        "Zürich 東京",
+        "🐨",
+        "ktav עברית",
+        "'quo\"tes'",
+        "[1938]",
+        "%s%n",
+        "-rf",
+        "a" * 240,
+        "名" * 80,
+        "dots.in..it",
+        "COM1",
+        "semi;colon & more",
+        "tab\tand\rreturn",
+        os.fsdecode(b"not \xff\xfe text"),
+    ):
         yield f"{name}.png", encoded(photo, "PNG"), "colored"
 
 
@@ -132,9 +226,14 @@ def make_hostile(folder):
     for name, data, fate in make_files():
         (folder / name).write_bytes(data)
         expected[folder / name] = fate
-    for name, target, fate in (("loop.jpg", "loop.jpg", "named"), ("to.jpg", "fro.jpg", "named"), ("fro.jpg", "to.jpg", "named"),
-                               ("nowhere.jpg", "nothing.jpg", "named"), ("device.jpg", "/dev/zero", "named"),
-                               ("link.jpg", "cmyk.jpg", "colored")):
+    for name, target, fate in (
+        ("loop.jpg", "loop.jpg", "named"),
+        ("to.jpg", "fro.jpg", "named"),
+        ("fro.jpg", "to.jpg", "named"),
+        ("nowhere.jpg", "nothing.jpg", "named"),
+        ("device.jpg", "/dev/zero", "named"),
+        ("link.jpg", "cmyk.jpg", "colored"),
+    ):
         (folder / name).symlink_to(target)
         expected[folder / name] = fate
     (folder / "circle").symlink_to(".")

@@ -12,7 +12,9 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted(
+    (ROOT / "notebooks" / "solutions").glob("*.ipynb")
+)
 
 
 class Page(HTMLParser):
@@ -20,7 +22,14 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.path, self.pictures, self.links, self.places, self.loads, self.tags = path, [], [], set(), [], Counter()
+        self.path, self.pictures, self.links, self.places, self.loads, self.tags = (
+            path,
+            [],
+            [],
+            set(),
+            [],
+            Counter(),
+        )
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
@@ -42,8 +51,20 @@ def book(tmp_path_factory):
     """The folder of the book, built as `make book` does, and its pages by their path there."""
     pytest.importorskip("sphinx_book_theme", reason='the book needs: pip install -e ".[book]"')
     folder = tmp_path_factory.mktemp("book")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", ROOT / "docs",
-               "-d", tmp_path_factory.mktemp("doctrees"), ROOT, folder]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-c",
+        ROOT / "docs",
+        "-d",
+        tmp_path_factory.mktemp("doctrees"),
+        ROOT,
+        folder,
+    ]
     built = subprocess.run(command, capture_output=True, text=True)
     assert (built.returncode, built.stderr) == (0, "")
     paths = [path for path in sorted(folder.rglob("*.html")) if "_static" not in path.parts]
@@ -55,14 +76,21 @@ def page_of(path):
 
 
 def test_make_book_builds_what_is_tested_here():
-    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nbook: setup\n")[1].split("\n\n")[0]
+    recipe = (
+        (ROOT / "Makefile").read_text(encoding="utf-8").split("\nbook: setup\n")[1].split("\n\n")[0]
+    )
     assert "-m sphinx -W --keep-going -q -c docs" in recipe and ". work/book" in recipe
 
 
 def test_every_notebook_and_text_has_a_page_that_the_first_one_leads_to(book):
     _, pages = book
-    texts = [ROOT / "report" / "report.md", ROOT / "CONTRIBUTING.md", ROOT / "koala_utils" / "released" / "MODEL_CARD.md",
-             ROOT / "koala_utils" / "photographs" / "CREDITS.md", *(ROOT / "docs").glob("*.md")]
+    texts = [
+        ROOT / "report" / "report.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "koala_utils" / "released" / "MODEL_CARD.md",
+        ROOT / "koala_utils" / "photographs" / "CREDITS.md",
+        *(ROOT / "docs").glob("*.md"),
+    ]
     reached = {target.split("#")[0] for target in pages["README.html"].links}
     assert len(NOTEBOOKS) >= 10
     assert {page_of(path) for path in NOTEBOOKS + texts} <= reached & set(pages)
@@ -73,17 +101,33 @@ def test_every_picture_has_an_alt_text(book):
     pictures = [(name, picture) for name, page in pages.items() for picture in page.pictures]
     assert len(pictures) >= 40
     # Without one, Sphinx writes the name of the file: that is no alt text.
-    assert [(name, picture) for name, picture in pictures if len((picture.get("alt") or "").split()) < 4] == []
+    assert [
+        (name, picture) for name, picture in pictures if len((picture.get("alt") or "").split()) < 4
+    ] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_pictures_of_a_notebook_have_the_notebook_s_alt_texts(book, path):
     _, pages = book
-    outputs = [output for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] for output in cell.get("outputs", [])]
-    alts = [" ".join(about["alt"].split()) for output in outputs
-            for mime, about in output.get("metadata", {}).items() if mime.startswith("image/")]
-    found = [" ".join(picture["alt"].split()) for picture in pages[page_of(path)].pictures if "_images/" in picture["src"]]
-    assert [alt for alt in found if alt in alts] == alts  # the text's own pictures stand between those of the outputs
+    outputs = [
+        output
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for output in cell.get("outputs", [])
+    ]
+    alts = [
+        " ".join(about["alt"].split())
+        for output in outputs
+        for mime, about in output.get("metadata", {}).items()
+        if mime.startswith("image/")
+    ]
+    found = [
+        " ".join(picture["alt"].split())
+        for picture in pages[page_of(path)].pictures
+        if "_images/" in picture["src"]
+    ]
+    assert [
+        alt for alt in found if alt in alts
+    ] == alts  # the text's own pictures stand between those of the outputs
 
 
 def test_links_inside_the_book_lead_somewhere(book):
@@ -96,8 +140,14 @@ def test_links_inside_the_book_lead_somewhere(book):
                 continue
             inside += 1
             target = (page.path.parent / unquote(parts.path)).resolve() if parts.path else page.path
-            known = pages.get(target.relative_to(folder.resolve()).as_posix()) if target.is_file() else None
-            if not target.is_file() or (known and parts.fragment and unquote(parts.fragment) not in known.places):
+            known = (
+                pages.get(target.relative_to(folder.resolve()).as_posix())
+                if target.is_file()
+                else None
+            )
+            if not target.is_file() or (
+                known and parts.fragment and unquote(parts.fragment) not in known.places
+            ):
                 broken.append(f"{name}: {link}")
     assert inside > 500
     assert broken == []
@@ -105,7 +155,9 @@ def test_links_inside_the_book_lead_somewhere(book):
 
 def test_the_book_loads_nothing_from_elsewhere(book):
     folder, pages = book
-    assert [(name, load) for name, page in pages.items() for load in page.loads if urlparse(load).netloc] == []
+    assert [
+        (name, load) for name, page in pages.items() for load in page.loads if urlparse(load).netloc
+    ] == []
     styles = list(folder.rglob("*.css"))
     assert styles
     remote = re.compile(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//")
@@ -114,11 +166,21 @@ def test_the_book_loads_nothing_from_elsewhere(book):
 
 def test_formulas_are_there_without_a_script(book):
     _, pages = book
-    with_formulas = {page_of(path) for path in NOTEBOOKS if "$$" in "".join(
-        "".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "markdown")}
+    with_formulas = {
+        page_of(path)
+        for path in NOTEBOOKS
+        if "$$"
+        in "".join(
+            "".join(cell["source"])
+            for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+            if cell["cell_type"] == "markdown"
+        )
+    }
     assert with_formulas
     assert {name for name, page in pages.items() if page.tags["math"]} >= with_formulas
-    assert not [name for name, page in pages.items() for load in page.loads if "mathjax" in load.lower()]
+    assert not [
+        name for name, page in pages.items() for load in page.loads if "mathjax" in load.lower()
+    ]
 
 
 def test_the_book_can_be_searched_and_has_a_dark_mode(book):

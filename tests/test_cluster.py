@@ -28,8 +28,22 @@ def workers(monkeypatch, bundled_records, tmp_path):
                 addresses.append(f"127.0.0.1:{free.getsockname()[1]}")
         pair = []
         for index in range(2):
-            monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}))
-            pair.append(start("train", bundled_records, "-o", run, *arguments, log=tmp_path / f"worker-{index}.log"))
+            monkeypatch.setenv(
+                "TF_CONFIG",
+                json.dumps(
+                    {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+                ),
+            )
+            pair.append(
+                start(
+                    "train",
+                    bundled_records,
+                    "-o",
+                    run,
+                    *arguments,
+                    log=tmp_path / f"worker-{index}.log",
+                )
+            )
         monkeypatch.delenv("TF_CONFIG")
         processes.extend(pair)
         return pair
@@ -45,12 +59,18 @@ def log(tmp_path, index):
 
 
 def losses(run):
-    return [[row[key] for key in ("epoch", "loss", "val_loss")] for row in training.read_history(run)]
+    return [
+        [row[key] for key in ("epoch", "loss", "val_loss")] for row in training.read_history(run)
+    ]
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("more", [[], ["--model", "koala-plus", "--schedule", "cosine"]], ids=["koala", "koala-plus"])
-def test_two_workers_have_the_losses_of_one_with_the_whole_batch(workers, bundled_records, tmp_path, more):
+@pytest.mark.parametrize(
+    "more", [[], ["--model", "koala-plus", "--schedule", "cosine"]], ids=["koala", "koala-plus"]
+)
+def test_two_workers_have_the_losses_of_one_with_the_whole_batch(
+    workers, bundled_records, tmp_path, more
+):
     assert finish("train", bundled_records, "-o", tmp_path / "one", *TRAIN, *more) == 0
     for index, process in enumerate(workers(tmp_path / "two", *TRAIN, *more)):
         process.join()
@@ -59,12 +79,15 @@ def test_two_workers_have_the_losses_of_one_with_the_whole_batch(workers, bundle
     one, two = (load_file(next((tmp_path / run).glob("*.safetensors"))) for run in ("one", "two"))
     assert max(np.abs(one[name].astype(np.float32) - two[name]).max() for name in one) < 2e-3
     assert [name for name in files_in(tmp_path / "two") if "events" not in name] == [
-        name for name in files_in(tmp_path / "one") if "events" not in name]
+        name for name in files_in(tmp_path / "one") if "events" not in name
+    ]
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("victim", [0, 1], ids=["the first", "another"])
-def test_worker_that_is_killed_stops_all_and_all_go_on_from_the_checkpoint(workers, bundled_records, tmp_path, victim):
+def test_worker_that_is_killed_stops_all_and_all_go_on_from_the_checkpoint(
+    workers, bundled_records, tmp_path, victim
+):
     options = [*TRAIN[:-4], "--epochs", "8", "--learning-rate", "1e-4"]
     assert finish("train", bundled_records, "-o", tmp_path / "one", *options) == 0
     pair = workers(tmp_path / "two", *options)
@@ -84,7 +107,11 @@ def test_worker_that_is_killed_stops_all_and_all_go_on_from_the_checkpoint(worke
 
 def test_shares_of_a_batch_are_the_batch(bundled_records):
     def batches(**options):
-        return list(records.training_batches(bundled_records, 32, 6, epochs=2, **options).as_numpy_iterator())
+        return list(
+            records.training_batches(
+                bundled_records, 32, 6, epochs=2, **options
+            ).as_numpy_iterator()
+        )
 
     whole, shares = batches(), [batches(share=(i, 3)) for i in range(3)]
     assert len(whole) == len(shares[0]) == 2
@@ -92,7 +119,11 @@ def test_shares_of_a_batch_are_the_batch(bundled_records):
         for i, share in enumerate(shares):
             (my_lightness, my_embedding), my_chroma = share[number]
             assert my_lightness.shape == (2, 32, 32, 1)
-            for mine, all_of in ((my_lightness, lightness), (my_embedding, embedding), (my_chroma, chroma)):
+            for mine, all_of in (
+                (my_lightness, lightness),
+                (my_embedding, embedding),
+                (my_chroma, chroma),
+            ):
                 assert np.array_equal(mine, all_of[i::3])
         assert not np.array_equal(lightness[0], lightness[1])
 

@@ -2,15 +2,23 @@
 
 import numpy as np
 import pytest
-from helpers import assert_one_sentence, differ_by_rounding_at_most, files_in, make_noise, make_photo, save
+from helpers import (
+    assert_one_sentence,
+    differ_by_rounding_at_most,
+    files_in,
+    make_noise,
+    make_photo,
+    save,
+)
 from PIL import Image
 from skimage.color import rgb2lab
 
 from koala_utils import colorizer, evaluation, film
 from koala_utils.colorizer import colorize, recombine, shrink
+from koala_utils.downloads import BUNDLED, find_photos
 from koala_utils.embedding import ExtractorError, embed
 from koala_utils.network import build_network
-from koala_utils.photos import BUNDLED, PhotoError, find_photos, read_photo, resize_short_side
+from koala_utils.photos import PhotoError, read_photo, resize_short_side
 from koala_utils.weights import WeightsError, save_weights
 
 
@@ -21,7 +29,9 @@ def lightness_of(rgb):
 # ---------------------------------------------------------------- size and lightness
 
 
-@pytest.mark.parametrize("size", [(64, 48), (1, 37), (90, 1), (1, 1), (5, 300), (201, 133), (333, 400)])
+@pytest.mark.parametrize(
+    "size", [(64, 48), (1, 37), (90, 1), (1, 1), (5, 300), (201, 133), (333, 400)]
+)
 def test_colored_photograph_keeps_its_size_and_its_lightness(model_file, size):
     photo = make_photo(1, *size)
     result = colorize(photo, model_file)
@@ -32,32 +42,60 @@ def test_colored_photograph_keeps_its_size_and_its_lightness(model_file, size):
 
 def test_fine_detail_stays_at_full_resolution(model_file):
     grey = make_noise(2, 300, 280)[..., 0]
-    assert np.abs(lightness_of(colorize(grey, model_file)) - lightness_of(np.repeat(grey[..., None], 3, -1))).mean() < 1
+    assert (
+        np.abs(
+            lightness_of(colorize(grey, model_file))
+            - lightness_of(np.repeat(grey[..., None], 3, -1))
+        ).mean()
+        < 1
+    )
 
 
 def test_two_dimensional_grey_is_colored_as_its_rgb(model_file):
     grey = make_photo(3)[..., 0]
     result = colorize(grey, model_file)
     assert evaluation.colorfulness(result) > 10
-    assert np.abs(result.astype(int) - colorize(np.repeat(grey[..., None], 3, -1), model_file)).max() <= 1
+    assert (
+        np.abs(result.astype(int) - colorize(np.repeat(grey[..., None], 3, -1), model_file)).max()
+        <= 1
+    )
 
 
 def test_colors_of_the_input_are_ignored():
     photo = resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 128)
     one, other = colorize(photo), colorize(evaluation.grey_baseline(photo))
     assert np.abs(one.astype(int) - other).mean() < 1  # what rounding the grey to 8 bits leaves
-    assert evaluation.ab_error(one, other) < 1 < 20 < evaluation.ab_error(one, evaluation.grey_baseline(one))
+    assert (
+        evaluation.ab_error(one, other)
+        < 1
+        < 20
+        < evaluation.ab_error(one, evaluation.grey_baseline(one))
+    )
 
 
 def test_strength_scales_the_colors(model_file):
     photo = make_photo(5)
     none, half, full = (colorize(photo, model_file, strength=s) for s in (0, 0.5, 1))
     assert np.abs(none.astype(int) - evaluation.grey_baseline(photo)).max() <= 1
-    assert evaluation.colorfulness(none) < 2 < evaluation.colorfulness(half) < evaluation.colorfulness(full)
+    assert (
+        evaluation.colorfulness(none)
+        < 2
+        < evaluation.colorfulness(half)
+        < evaluation.colorfulness(full)
+    )
 
 
-@pytest.mark.parametrize("photo", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 4), np.uint8), np.zeros(8, np.uint8),
-                                   np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8), np.uint16), [[1, 2], [3, 4]]])
+@pytest.mark.parametrize(
+    "photo",
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros(8, np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros((8, 8), np.uint16),
+        [[1, 2], [3, 4]],
+    ],
+)
 def test_what_is_no_photograph_is_refused(photo):
     with pytest.raises(PhotoError) as error:
         colorize(photo)
@@ -72,16 +110,30 @@ def test_small_copy_has_the_area_and_the_aspect_and_is_never_enlarged():
 
 @pytest.mark.parametrize("model", ["koala", "koala-plus"])
 def test_files_are_colored_together_as_one_by_one(tmp_path, model):
-    shapes = [(90, 130), (90, 130), (130, 90), (64, 64)] * 3  # more than are looked at together, some of one shape
-    sources = [save(make_photo(seed, *shape), tmp_path / f"{seed}.png") for seed, shape in enumerate(shapes)]
+    shapes = [
+        (90, 130),
+        (90, 130),
+        (130, 90),
+        (64, 64),
+    ] * 3  # more than are looked at together, some of one shape
+    sources = [
+        save(make_photo(seed, *shape), tmp_path / f"{seed}.png")
+        for seed, shape in enumerate(shapes)
+    ]
     sources[5].write_bytes(sources[5].read_bytes()[:300])
     targets = [tmp_path / "colored" / path.name for path in sources]
     problems = list(colorizer.colorize_files(sources, targets, model))
-    assert [i for i, problem in enumerate(problems) if problem] == [5] and "5.png" in str(problems[5])
+    assert [i for i, problem in enumerate(problems) if problem] == [5] and "5.png" in str(
+        problems[5]
+    )
     for source, target in zip(sources, targets):
         if source != sources[5]:
             alone = colorize(read_photo(source), model)
-            assert np.abs(read_photo(target).astype(int) - alone).max() <= 2 < evaluation.colorfulness(alone)
+            assert (
+                np.abs(read_photo(target).astype(int) - alone).max()
+                <= 2
+                < evaluation.colorfulness(alone)
+            )
     assert len(files_in(tmp_path / "colored")) == 11
 
 
@@ -102,7 +154,9 @@ def test_vividness_gives_more_color_and_keeps_the_lightness():
     colors = [evaluation.colorfulness(output) for output in outputs]
     assert 1.1 * colors[0] < colors[1] < colors[2]
     for output in outputs:
-        assert np.abs(lightness_of(output) - lightness_of(evaluation.grey_baseline(photo))).mean() < 1
+        assert (
+            np.abs(lightness_of(output) - lightness_of(evaluation.grey_baseline(photo))).mean() < 1
+        )
     assert differ_by_rounding_at_most(outputs[1], colorize(photo))  # the default
 
 
@@ -117,13 +171,17 @@ def test_prediction_is_rendered_as_colorize_does():
     prediction = colorizer.predict(photo)
     for vividness, strength in ((0.0, 1.0), (1.0, 0.5)):
         expected = colorize(photo, vividness=vividness, strength=strength)
-        assert differ_by_rounding_at_most(colorizer.render(prediction, vividness, strength), expected)
+        assert differ_by_rounding_at_most(
+            colorizer.render(prediction, vividness, strength), expected
+        )
 
 
 def test_another_photograph_s_embedding_changes_the_colors():
     photo, other = (resize_short_side(read_photo(path), 128) for path in find_photos("bundled")[:2])
     lent = embed([film.grey_of(other)])[0]
-    own, swapped = (colorizer.render(colorizer.predict(photo, embedding=vector)) for vector in (None, lent))
+    own, swapped = (
+        colorizer.render(colorizer.predict(photo, embedding=vector)) for vector in (None, lent)
+    )
     assert evaluation.ab_error(own, swapped) > 1
 
 
@@ -134,7 +192,9 @@ def framed(picture, edge, color, generator):
     """A picture inside an edge of that grey with some writing on it: the edge's depths are (top, bottom, left, right)."""
     top, bottom, left, right = edge
     photo = np.pad(picture, ((top, bottom), (left, right), (0, 0)), constant_values=color)
-    photo[top // 3:top // 2, photo.shape[1] // 4:photo.shape[1] // 3] = 255 - color  # a number on the film
+    photo[top // 3 : top // 2, photo.shape[1] // 4 : photo.shape[1] // 3] = (
+        255 - color
+    )  # a number on the film
     return np.clip(photo + generator.integers(-6, 7, photo.shape), 0, 255).astype(np.uint8)
 
 
@@ -162,11 +222,15 @@ def test_picture_without_an_edge_is_taken_whole():
 
 @pytest.mark.parametrize("cast", [(1.0, 0.86, 0.68), (0.9, 0.95, 1.0)])
 def test_sepia_and_scans_with_a_cast_are_read_as_grey(cast):
-    grey = evaluation.grey_baseline(resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 128))
+    grey = evaluation.grey_baseline(
+        resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 128)
+    )
     tinted = np.round(grey * np.array(cast)).astype(np.uint8)
     one, other = colorize(grey), colorize(tinted)
     # The cast darkens the photograph a little, and nothing else comes through.
-    assert evaluation.ab_error(one, other) < 0.2 * evaluation.ab_error(one, evaluation.grey_baseline(one))
+    assert evaluation.ab_error(one, other) < 0.2 * evaluation.ab_error(
+        one, evaluation.grey_baseline(one)
+    )
 
 
 # ---------------------------------------------------------------- recombination
@@ -178,8 +242,13 @@ def halves():
     photo = make_photo(6, 97, 120)
     chroma = np.random.default_rng(0).uniform(-0.4, 0.4, (8, 10, 2)).astype(np.float32)
     small = resize_short_side(photo, 24)
-    chroma = np.stack([np.asarray(Image.fromarray(c).resize(small.shape[1::-1], Image.BILINEAR))
-                       for c in np.moveaxis(chroma, -1, 0)], -1)
+    chroma = np.stack(
+        [
+            np.asarray(Image.fromarray(c).resize(small.shape[1::-1], Image.BILINEAR))
+            for c in np.moveaxis(chroma, -1, 0)
+        ],
+        -1,
+    )
     return photo, colorizer.lab.lightness(film.grey_of(small)).numpy(), chroma
 
 
@@ -199,8 +268,10 @@ def test_colors_keep_to_the_photograph_s_edges():
     small = shrink(photo, 60)
     lightness = colorizer.lab.lightness(film.grey_of(small)).numpy()
     chroma = colorizer.lab.chroma(small / np.float32(255)).numpy()
-    sharp, bleeding = (evaluation.ab_error(recombine(photo, lightness, chroma, edge_aware=aware), photo)
-                       for aware in (True, False))
+    sharp, bleeding = (
+        evaluation.ab_error(recombine(photo, lightness, chroma, edge_aware=aware), photo)
+        for aware in (True, False)
+    )
     assert sharp < bleeding / 3
 
 

@@ -18,8 +18,23 @@ from koala_utils import colorize, records, training
 from koala_utils.weights import WeightsError, load_weights
 
 PACKAGE = Path(training.__file__).parent
-FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "torch", "eval", "exec", "compile_command",
-             "load_model", "model_from_json", "enable_unsafe_deserialization", "Lambda"}
+FORBIDDEN = {
+    "pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "marshal",
+    "shelve",
+    "torch",
+    "eval",
+    "exec",
+    "compile_command",
+    "load_model",
+    "model_from_json",
+    "enable_unsafe_deserialization",
+    "Lambda",
+}
 
 
 class Hostile:
@@ -44,21 +59,36 @@ def hostile_files(mark):
     np.save(array, np.array([Hostile(mark)], dtype=object), allow_pickle=True)
     with zipfile.ZipFile(archive, "w") as file:  # as PyTorch's
         file.writestr("archive/data.pkl", pickled)
-    layer = {"class_name": "Lambda", "config": {"function": {"class_name": "__lambda__", "config": {"code": "4wAAAAAAAAAA"}}}}
+    layer = {
+        "class_name": "Lambda",
+        "config": {"function": {"class_name": "__lambda__", "config": {"code": "4wAAAAAAAAAA"}}},
+    }
     with zipfile.ZipFile(keras_file, "w") as file:
-        file.writestr("config.json", json.dumps({"class_name": "Sequential", "config": {"layers": [layer]}}))
+        file.writestr(
+            "config.json", json.dumps({"class_name": "Sequential", "config": {"layers": [layer]}})
+        )
         file.writestr("metadata.json", "{}")
     header = json.dumps({"__metadata__": {"model": "__import__('os').system('x')"}}).encode()
-    return {"pickle": pickled, "npy": array.getvalue(), "torch": archive.getvalue(), "keras": keras_file.getvalue(),
-            "safetensors": len(header).to_bytes(8, "little") + header}
+    return {
+        "pickle": pickled,
+        "npy": array.getvalue(),
+        "torch": archive.getvalue(),
+        "keras": keras_file.getvalue(),
+        "safetensors": len(header).to_bytes(8, "little") + header,
+    }
 
 
 @pytest.mark.parametrize("kind", ["pickle", "npy", "torch", "keras", "safetensors"])
 def test_hostile_weights_are_refused_and_nothing_in_them_runs(tmp_path, bundled_records, kind):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(hostile_files(tmp_path / "mark")[kind])
-    for use in (lambda: colorize(make_photo(), path), lambda: load_weights(training.keras.Sequential([training.keras.Input((2,))]), path),
-                lambda: training.train(bundled_records, tmp_path / "run", start_from=path, crop=32, batch=2, verbose=0)):
+    for use in (
+        lambda: colorize(make_photo(), path),
+        lambda: load_weights(training.keras.Sequential([training.keras.Input((2,))]), path),
+        lambda: training.train(
+            bundled_records, tmp_path / "run", start_from=path, crop=32, batch=2, verbose=0
+        ),
+    ):
         if kind == "safetensors" and use.__code__.co_names[0] == "load_weights":
             continue  # a valid file of no weights, which is what a model without weights has
         with pytest.raises(WeightsError) as error:
@@ -95,7 +125,7 @@ WATCHED = """
 import pickle, sys
 from pathlib import Path
 seen = []
-from koala_utils import colorizer, photos, records, training
+from koala_utils import colorizer, downloads, photos, records, training
 from koala_utils.embedding import embed
 
 sys.addaudithook(lambda event, arguments: seen.append((event, arguments)) if event in (
@@ -106,7 +136,7 @@ options = {"crop": 32, "batch": 2, "dtype": "float32", "verbose": 0}
 training.train(folder / "records", folder / "run", epochs=1, **options)
 training.train(folder / "records", folder / "run", epochs=2, **options)  # resumed from the checkpoint
 for model in ("koala-plus", folder / "run" / "koala.safetensors"):
-    photos.save_photo(colorizer.colorize(photos.read_photo(photos.find_photos(source)[0]), model), folder / "colored.png")
+    photos.save_photo(colorizer.colorize(photos.read_photo(downloads.find_photos(source)[0]), model), folder / "colored.png")
 print("seen", seen)
 pickle.loads(pickle.dumps(Path("a")))
 print("awake", bool(seen))
@@ -116,7 +146,11 @@ print("awake", bool(seen))
 def test_nothing_is_unpickled_and_no_program_started_from_the_photograph_to_the_color(tmp_path):
     for seed in range(8):
         save(make_photo(seed), tmp_path / "photos" / f"{seed}.png")
-    done = subprocess.run([sys.executable, "-c", WATCHED, tmp_path, tmp_path / "photos"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, tmp_path, tmp_path / "photos"],
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.splitlines()[-2:] == ["seen []", "awake True"], done.stdout + done.stderr
     assert load_file(tmp_path / "run" / "koala.safetensors")
 
@@ -126,6 +160,18 @@ def test_package_names_nothing_that_runs_data():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        names |= {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
-        keywords = {keyword.arg for node in ast.walk(tree) if isinstance(node, ast.Call) for keyword in node.keywords}
-        assert not (names & FORBIDDEN) and not (keywords & {"allow_pickle", "safe_mode", "custom_objects"}), path
+        names |= {
+            alias.name.split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in node.names
+        }
+        keywords = {
+            keyword.arg
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            for keyword in node.keywords
+        }
+        assert not (names & FORBIDDEN) and not (
+            keywords & {"allow_pickle", "safe_mode", "custom_objects"}
+        ), path

@@ -14,8 +14,10 @@ from helpers import assert_one_sentence, differ_by_rounding_at_most, make_noise,
 from PIL import Image, ImageCms
 from test_plates import make_plate
 
-from koala_utils import colorize, colorizer, demo, evaluation, film, plates, study
-from koala_utils.photos import PhotoError, find_photos, read_photo
+from koala_utils import colorize, colorizer, evaluation, film, plates
+from koala_utils.app import demo, study
+from koala_utils.downloads import find_photos
+from koala_utils.photos import PhotoError, read_photo
 
 DUST_BOWL = 3  # in the gallery
 
@@ -47,27 +49,43 @@ def send(page, name, data, part=None, number=0, **changes):
     """What a browser sends of a file, in parts."""
     part = part or max(1, len(data))
     for start in range(0, max(1, len(data)), part):
-        message = {"kind": "file", "name": name, "size": len(data), "start": start, "last": start + part >= len(data)}
-        page._received(None, message | {"number": number, "count": 1} | changes, [memoryview(data[start:start + part])])
+        message = {
+            "kind": "file",
+            "name": name,
+            "size": len(data),
+            "start": start,
+            "last": start + part >= len(data),
+        }
+        page._received(
+            None,
+            message | {"number": number, "count": 1} | changes,
+            [memoryview(data[start : start + part])],
+        )
 
 
 # ---------------------------------------------------------------- what is shown
 
 
 def test_page_opens_without_tensorflow():
-    code = "import sys; from koala_utils import demo; demo.Demo(); sys.exit('tensorflow' in sys.modules)"
+    code = "import sys; from koala_utils.app import demo; demo.Demo(); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_gallery_offers_every_bundled_photograph(page):
-    assert len(page.gallery.tiles) == len(find_photos("bundled") + find_photos("bundled-historical")) == 14
+    assert (
+        len(page.gallery.tiles)
+        == len(find_photos("bundled") + find_photos("bundled-historical"))
+        == 14
+    )
     assert [tile["label"] for tile in page.gallery.tiles] == [entry.title for entry in page.entries]
     assert all(evaluation.colorfulness(decoded(tile["picture"])) < 1 for tile in page.gallery.tiles)
 
 
 def test_chosen_photograph_is_shown_grey_and_in_color(opened):
     before, after = decoded(opened.wipe.before), decoded(opened.wipe.after)
-    assert before.shape == after.shape and before.shape[0] * before.shape[1] <= 1.01 * demo.PREVIEW**2
+    assert (
+        before.shape == after.shape and before.shape[0] * before.shape[1] <= 1.01 * demo.PREVIEW**2
+    )
     assert evaluation.colorfulness(before) < 1 < 4 < evaluation.colorfulness(after)
     assert np.abs(film.grey_of(before) - film.grey_of(after)).mean() < 0.02
     assert opened.wipe.alt == "dust bowl home" and "koala-empty" not in opened._dom_classes
@@ -78,7 +96,9 @@ def test_sliders_show_what_colorize_would_do(opened):
     for vividness, strength in ((0.0, 1.0), (1.0, 0.5), (0.3, 0.0)):
         opened.vividness.value, opened.strength.value = vividness, strength
         expected = colorizer.render(preview, vividness, strength)
-        assert np.abs(decoded(opened.wipe.after).astype(int) - expected).mean() < 3  # what JPEG leaves
+        assert (
+            np.abs(decoded(opened.wipe.after).astype(int) - expected).mean() < 3
+        )  # what JPEG leaves
 
 
 def test_moving_slider_shows_the_same_colors_in_fewer_pixels(opened):
@@ -89,7 +109,9 @@ def test_moving_slider_shows_the_same_colors_in_fewer_pixels(opened):
     sharp = decoded(opened.wipe.after)
     assert rough.size < 0.4 * sharp.size
     smaller = np.asarray(Image.fromarray(sharp).resize(rough.shape[1::-1], Image.LANCZOS))
-    assert np.abs(rough.astype(int) - smaller).mean() < 6 and evaluation.ab_error(rough, smaller) < 20
+    assert (
+        np.abs(rough.astype(int) - smaller).mean() < 6 and evaluation.ab_error(rough, smaller) < 20
+    )
 
 
 def test_download_is_what_is_shown_at_full_size(opened):
@@ -99,7 +121,9 @@ def test_download_is_what_is_shown_at_full_size(opened):
         opened.strength.value = 0.7
         name, data = opened.png()
         assert name == "dust_bowl_home-color.png"
-        assert differ_by_rounding_at_most(decoded(data), colorize(photo, model, vividness=vividness, strength=0.7))
+        assert differ_by_rounding_at_most(
+            decoded(data), colorize(photo, model, vividness=vividness, strength=0.7)
+        )
 
 
 def test_several_colorings_are_offered_and_one_is_marked(opened):
@@ -119,7 +143,10 @@ def test_lent_meaning_changes_the_colors_and_goes_back(opened):
     opened.lender.value = next(entry for entry in opened.entries if entry.title == "flower")
     assert evaluation.ab_error(decoded(opened.wipe.after), decoded(own)) > 1
     assert "flower" in opened.seen.value != seen
-    photo, vector = read_photo(opened.current.source), opened.lender.value.predictions["koala-plus"].embedding
+    photo, vector = (
+        read_photo(opened.current.source),
+        opened.lender.value.predictions["koala-plus"].embedding,
+    )
     expected = colorizer.render(colorizer.predict(photo, embedding=vector), 0.5)
     assert np.abs(decoded(opened.png()[1]).astype(int) - expected).max() <= 1
     opened.lender.value = demo.OWN
@@ -129,7 +156,11 @@ def test_lent_meaning_changes_the_colors_and_goes_back(opened):
 def test_another_photograph_begins_with_its_own_meaning(opened):
     opened.lender.value = opened.entries[0]
     opened.gallery.selected = 1
-    assert opened.lender.value == demo.OWN and opened.lent == {} and opened.wipe.alt == opened.entries[1].title
+    assert (
+        opened.lender.value == demo.OWN
+        and opened.lent == {}
+        and opened.wipe.alt == opened.entries[1].title
+    )
 
 
 def test_five_classes_are_shown_with_their_bars(opened):
@@ -180,7 +211,11 @@ def test_progress_of_several_files_is_that_of_all(page):
     page.uploads.observe(lambda change: shares.append(change.new), "progress")
     for number, name in enumerate(("one.png", "two.png")):
         send(page, name, encoded(make_photo(number), "PNG"), number=number, count=2)
-    assert "Colouring one.png … (1 of 2)" in said and "Colouring two.png … (2 of 2)" in said and said[-1] == ""
+    assert (
+        "Colouring one.png … (1 of 2)" in said
+        and "Colouring two.png … (2 of 2)" in said
+        and said[-1] == ""
+    )
     working = [share for share in shares if share]
     assert working == sorted(working) and 0 < working[0] < 0.5 < working[-1] <= 1
     assert [entry.title for entry in page.entries[:2]] == ["two.png", "one.png"]
@@ -188,17 +223,29 @@ def test_progress_of_several_files_is_that_of_all(page):
 
 def bomb(width=60_000, height=60_000):
     """A PNG of a few hundred bytes that claims to be enormous."""
+
     def chunk(kind, data):
-        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+        return (
+            len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+        )
 
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
-BAD = {"note.txt": (b"Dear aunt,", "not a photograph"), "empty.jpg": (b"", "empty"), "bomb.png": (bomb(), "60000 x 60000"),
-       "half.jpg": (encoded(make_noise(1, 200, 200))[:9000], "damaged"),
-       "drawing.eps": (encoded(make_photo(), "EPS"), "not a photograph"),
-       "page.html": (b"<html><script>alert(1)</script></html>", "not a photograph")}
+BAD = {
+    "note.txt": (b"Dear aunt,", "not a photograph"),
+    "empty.jpg": (b"", "empty"),
+    "bomb.png": (bomb(), "60000 x 60000"),
+    "half.jpg": (encoded(make_noise(1, 200, 200))[:9000], "damaged"),
+    "drawing.eps": (encoded(make_photo(), "EPS"), "not a photograph"),
+    "page.html": (b"<html><script>alert(1)</script></html>", "not a photograph"),
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -220,8 +267,10 @@ def test_too_many_bytes_are_refused_whatever_the_page_claims(page, monkeypatch, 
     kept = []
     monkeypatch.setattr(demo.Demo, "upload", lambda *_: pytest.fail("it was taken"))
     for start in range(0, len(data), 1000):
-        changes = {"start": start, "last": start + 1000 >= len(data)} | ({} if claimed is None else {"size": claimed})
-        send(page, "large.png", data[start:start + 1000], **changes)
+        changes = {"start": start, "last": start + 1000 >= len(data)} | (
+            {} if claimed is None else {"size": claimed}
+        )
+        send(page, "large.png", data[start : start + 1000], **changes)
         kept.append(len(page._arriving))
     assert max(kept) <= 6_000 < len(data)
     assert_one_sentence(page.uploads.messages[0], "large.png", "MB")
@@ -255,9 +304,17 @@ def test_what_nobody_foresaw_names_no_path(page, monkeypatch):
     assert page.uploads.messages == [] and page.wipe.after
 
 
-@pytest.mark.parametrize("name, expected", [
-    ("C:\\photos\\me.jpg", "me.jpg"), ("a\nb\u202e.png", "ab.png"), ("", "photograph"), ("x" * 300 + ".jpg", "x" * 80 + ".jpg"),
-    (".hidden", "hidden"), ("no suffix", "no suffix")])
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("C:\\photos\\me.jpg", "me.jpg"),
+        ("a\nb\u202e.png", "ab.png"),
+        ("", "photograph"),
+        ("x" * 300 + ".jpg", "x" * 80 + ".jpg"),
+        (".hidden", "hidden"),
+        ("no suffix", "no suffix"),
+    ],
+)
 def test_file_name_is_made_plain(name, expected):
     assert demo._plain(name) == expected
 
@@ -311,7 +368,9 @@ def test_study_keeps_every_answer_and_ends_with_what_they_say(study_page):
         study_page._received(None, answer, [])
         study_page._received(None, answer, [])  # a second press does not answer the next photograph
     kept = study.read_answers(study_page.answers)
-    assert [(a.photo, a.recolored) for a in kept] == [(path.stem, recolored) for path, recolored in study_page.shown]
+    assert [(a.photo, a.recolored) for a in kept] == [
+        (path.stem, recolored) for path, recolored in study_page.shown
+    ]
     assert [a.taken_for_real for a in kept] == [False, True] * 4
     assert all(line.replace("'", "&#x27;") in study_page.note.value for line in study.report(kept))
     right = sum(a.recolored != a.taken_for_real for a in kept)
@@ -360,7 +419,12 @@ def test_plate_comes_together_with_its_sliders(plate):
         color.value = 1.0
     together = shown(widget)
     assert apart.shape == together.shape == plate.rgb.shape
-    assert np.abs(together.astype(int) - plate.rgb).mean() < 3 < 8 < np.abs(apart.astype(int) - plate.rgb).mean()
+    assert (
+        np.abs(together.astype(int) - plate.rgb).mean()
+        < 3
+        < 8
+        < np.abs(apart.astype(int) - plate.rgb).mean()
+    )
     widget.fine["red", "down"].value = -6
     moved = shown(widget)
     assert evaluation.ab_error(moved, together) > 20
@@ -368,7 +432,9 @@ def test_plate_comes_together_with_its_sliders(plate):
 
 def test_plate_shows_its_three_exposures(plate):
     row = demo.plate_assembly(plate).children[0].value
-    assert row.count("<img") == 3 and all(f"through the {color} filter" in row for color in ("blue", "green", "red"))
+    assert row.count("<img") == 3 and all(
+        f"through the {color} filter" in row for color in ("blue", "green", "red")
+    )
 
 
 def test_large_plate_is_shown_smaller_and_comes_together_as_well(plate):

@@ -24,12 +24,18 @@ from helpers import make_noise
 from PIL import Image, ImageCms
 from test_demo import bomb, decoded, encoded
 
-from koala_utils import ROOT, colorize, demo, evaluation, film, study
-from koala_utils.photos import find_photos, read_photo
+from koala_utils import ROOT, colorize, evaluation, film
+from koala_utils.app import demo, study
+from koala_utils.downloads import find_photos
+from koala_utils.photos import read_photo
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no browser is here: install Debian's chromium")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM, reason="no browser is here: install Debian's chromium"
+)
 
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -42,14 +48,28 @@ def served(folder, *command):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"JUPYTER_PATH": str(PAGES), "JUPYTER_CONFIG_DIR": str(folder / "config"), "PYTHONPATH": str(ROOT),
-                                "TMPDIR": str(folder), "KOALA_WORK_DIR": str(folder / "work"), "KOALA_DATA_DIR": str(folder / "none")}
+    environment = os.environ | {
+        "JUPYTER_PATH": str(PAGES),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(folder),
+        "KOALA_WORK_DIR": str(folder / "work"),
+        "KOALA_DATA_DIR": str(folder / "none"),
+    }
     log = open(folder / "server.log", "w+")
-    server = subprocess.Popen([sys.executable, "-m", *command, f"--port={port}", "--no-browser"], cwd=PAGES, env=environment,
-                              stdout=log, stderr=log)
+    server = subprocess.Popen(
+        [sys.executable, "-m", *command, f"--port={port}", "--no-browser"],
+        cwd=PAGES,
+        env=environment,
+        stdout=log,
+        stderr=log,
+    )
     try:
         for _ in range(300):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", port), timeout=1),
+            ):
                 break
             assert server.poll() is None, (folder / "server.log").read_text()
             time.sleep(0.2)
@@ -132,7 +152,9 @@ def choose(page, name):
 
 
 def give(page, name, data):
-    page.locator("input[type=file]").set_input_files([{"name": name, "mimeType": "application/octet-stream", "buffer": data}])
+    page.locator("input[type=file]").set_input_files(
+        [{"name": name, "mimeType": "application/octet-stream", "buffer": data}]
+    )
 
 
 def download(page):
@@ -140,7 +162,9 @@ def download(page):
     settle(page)
     with page.expect_download() as found:
         page.get_by_role("button", name="Download").click()
-    return found.value.suggested_filename, Image.open(io.BytesIO(Path(found.value.path()).read_bytes()))
+    return found.value.suggested_filename, Image.open(
+        io.BytesIO(Path(found.value.path()).read_bytes())
+    )
 
 
 def keep(page, name):
@@ -154,9 +178,16 @@ def keep(page, name):
 
 def test_page_shows_its_gallery_and_no_code(shared):
     keep(shared, "desktop-gallery")
-    assert shared.title() == shared.get_by_role("heading", level=1).inner_text() == "Colour your photograph"
+    assert (
+        shared.title()
+        == shared.get_by_role("heading", level=1).inner_text()
+        == "Colour your photograph"
+    )
     assert shared.locator(".koala-tiles img").count() == 14
-    assert shared.locator(".jp-CodeCell").count() == 1 and shared.locator(".jp-CodeCell .jp-InputArea").count() == 0
+    assert (
+        shared.locator(".jp-CodeCell").count() == 1
+        and shared.locator(".jp-CodeCell .jp-InputArea").count() == 0
+    )
     assert "koala_utils" not in shared.locator("body").inner_text()
     assert not shared.locator(".koala-stage").is_visible()
 
@@ -168,7 +199,9 @@ def test_bundled_photograph_is_colored(shared):
     assert before.shape == after.shape
     assert evaluation.colorfulness(before) < 1 < 4 < evaluation.colorfulness(after)
     assert shared.locator(".koala-bars li").count() == 5
-    assert shared.get_by_role("group", name="plausible colourings").get_by_role("button").count() == 4
+    assert (
+        shared.get_by_role("group", name="plausible colourings").get_by_role("button").count() == 4
+    )
 
 
 def test_wipe_follows_the_keyboard(shared):
@@ -177,7 +210,9 @@ def test_wipe_follows_the_keyboard(shared):
     clips = []
     for key in ("Home", "End", "ArrowLeft"):
         handle.press(key)
-        clips.append(shared.locator(".koala-after").evaluate("image => getComputedStyle(image).clipPath"))
+        clips.append(
+            shared.locator(".koala-after").evaluate("image => getComputedStyle(image).clipPath")
+        )
     assert [re.search(r"([\d.]+)%?\)$", clip).group(1) for clip in clips] == ["0", "100", "99"]
     handle.press("Home")
     for _ in range(40):
@@ -195,11 +230,16 @@ def test_sliders_change_the_picture_from_the_keyboard(shared):
     shared.get_by_role("slider", name="Cautious to vivid").press("End")
     time.sleep(0.5)
     assert evaluation.colorfulness(picture(shared, "dust bowl home")) > colors[0]
-    assert shared.get_by_role("button", name="vivid", exact=True).get_attribute("aria-pressed") == "true"
+    assert (
+        shared.get_by_role("button", name="vivid", exact=True).get_attribute("aria-pressed")
+        == "true"
+    )
     shared.get_by_role("button", name="balanced").click()
     time.sleep(0.5)
     assert shared.get_by_role("slider", name="Cautious to vivid").input_value() == "0.5"
-    assert evaluation.colorfulness(picture(shared, "dust bowl home")) == pytest.approx(colors[0], rel=0.05)
+    assert evaluation.colorfulness(picture(shared, "dust bowl home")) == pytest.approx(
+        colors[0], rel=0.05
+    )
 
 
 def test_lent_meaning_changes_the_picture(shared):
@@ -211,8 +251,14 @@ def test_lent_meaning_changes_the_picture(shared):
 
 
 def test_uploaded_photograph_comes_back_in_color_at_full_size(shared):
-    large = np.asarray(Image.fromarray(read_photo(find_photos("bundled-historical")[3])).resize((2600, 2000), Image.LANCZOS))
-    large = np.clip(large + np.random.default_rng(0).normal(0, 8, large.shape), 0, 255).astype(np.uint8)  # as film's grain does
+    large = np.asarray(
+        Image.fromarray(read_photo(find_photos("bundled-historical")[3])).resize(
+            (2600, 2000), Image.LANCZOS
+        )
+    )
+    large = np.clip(large + np.random.default_rng(0).normal(0, 8, large.shape), 0, 255).astype(
+        np.uint8
+    )  # as film's grain does
     exif = Image.Exif()
     exif[0x010F] = "Leica"
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -245,17 +291,24 @@ def test_turned_photograph_comes_back_upright(shared):
 
 def test_photograph_may_be_dropped(shared):
     data = base64.b64encode(encoded(read_photo(find_photos("bundled")[1]))).decode()
-    shared.locator(".koala-drop").evaluate("""(zone, data) => {
+    shared.locator(".koala-drop").evaluate(
+        """(zone, data) => {
         const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0)), carried = new DataTransfer();
         carried.items.add(new File([bytes], "dropped.jpg"));
         zone.dispatchEvent(new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true }));
-    }""", data)
+    }""",
+        data,
+    )
     assert evaluation.colorfulness(picture(shared, "dropped.jpg")) > 2
 
 
 def test_bad_files_get_a_sentence_each_and_the_page_goes_on(shared, tmp_path):
-    bad = {"letter.txt": b"Dear aunt,", "bomb.png": bomb(), "half.jpg": encoded(make_noise(1, 200, 200))[:9000],
-           "huge.jpg": bytes(demo.MAX_BYTES + 1)}
+    bad = {
+        "letter.txt": b"Dear aunt,",
+        "bomb.png": bomb(),
+        "half.jpg": encoded(make_noise(1, 200, 200))[:9000],
+        "huge.jpg": bytes(demo.MAX_BYTES + 1),
+    }
     for name, data in bad.items():
         (tmp_path / name).write_bytes(data)
     shared.locator("input[type=file]").set_input_files([tmp_path / name for name in bad])
@@ -272,18 +325,40 @@ def test_bad_files_get_a_sentence_each_and_the_page_goes_on(shared, tmp_path):
 def test_every_control_is_named_for_a_screen_reader(shared):
     choose(shared, "dust bowl home")
     tree = shared.context.new_cdp_session(shared).send("Accessibility.getFullAXTree")["nodes"]
-    kinds = ("button", "slider", "combobox", "textbox", "checkbox", "radio", "spinbutton", "link", "image", "progressbar")
-    found = [(node["role"]["value"], node["name"]["value"]) for node in tree
-             if not node["ignored"] and node["role"]["value"] in kinds]
-    assert {"button", "slider", "combobox", "image"} <= {role for role, _ in found} and len(found) >= 24
+    kinds = (
+        "button",
+        "slider",
+        "combobox",
+        "textbox",
+        "checkbox",
+        "radio",
+        "spinbutton",
+        "link",
+        "image",
+        "progressbar",
+    )
+    found = [
+        (node["role"]["value"], node["name"]["value"])
+        for node in tree
+        if not node["ignored"] and node["role"]["value"] in kinds
+    ]
+    assert {"button", "slider", "combobox", "image"} <= {role for role, _ in found} and len(
+        found
+    ) >= 24
     assert [role for role, name in found if not name.strip()] == []
     assert len([name for role, name in found if role == "slider"]) == 3
 
 
 def test_page_asks_no_other_host_and_names_no_path_of_this_machine(shared, asked, address):
     assert len(asked) > 20
-    assert [url for url in asked if not url.startswith((address, "blob:", "data:", address.replace("http", "ws")))] == []
-    text = shared.locator("body").inner_text() + "".join(shared.locator("[title]").evaluate_all("all => all.map(e => e.title)"))
+    assert [
+        url
+        for url in asked
+        if not url.startswith((address, "blob:", "data:", address.replace("http", "ws")))
+    ] == []
+    text = shared.locator("body").inner_text() + "".join(
+        shared.locator("[title]").evaluate_all("all => all.map(e => e.title)")
+    )
     assert str(ROOT) not in text and str(Path.home()) not in text
 
 
@@ -291,24 +366,42 @@ def test_nothing_is_left_in_the_temporary_folder(shared, folder):
     """What is there is Jupyter's and the compiler's; photographs are a good deal larger."""
     settle(shared)
     left = [path for path in folder.rglob("*") if path.is_file() and path.name != "server.log"]
-    assert [path for path in left if path.suffix in (".png", ".jpg", ".tmp") or path.stat().st_size > 100_000] == []
+    assert [
+        path
+        for path in left
+        if path.suffix in (".png", ".jpg", ".tmp") or path.stat().st_size > 100_000
+    ] == []
 
 
 def test_page_is_served_to_this_machine_alone(address):
     port = int(address.rpartition(":")[2])
     assert json.loads((PAGES / "voila.json").read_text())["Voila"]["ip"] == "127.0.0.1"
-    with pytest.raises(OSError), socket.create_connection(("127.0.0.2", port), timeout=2):  # which 0.0.0.0 would answer
+    with (
+        pytest.raises(OSError),
+        socket.create_connection(("127.0.0.2", port), timeout=2),
+    ):  # which 0.0.0.0 would answer
         pass
 
 
 def test_notebook_of_the_page_cannot_be_fetched(address):
-    for path in ("demo.ipynb", "voila.json", "api/kernels", "files/demo.ipynb", "voila/files/demo.ipynb", "voila/files/voila.json"):
+    for path in (
+        "demo.ipynb",
+        "voila.json",
+        "api/kernels",
+        "files/demo.ipynb",
+        "voila/files/demo.ipynb",
+        "voila/files/voila.json",
+    ):
         with contextlib.suppress(urllib.error.HTTPError):
             text = urllib.request.urlopen(f"{address}/{path}", timeout=20).read()
-            assert not re.search(rb"MappingKernelManager|from koala_utils|execution_state", text), path
+            assert not re.search(rb"MappingKernelManager|from koala_utils|execution_state", text), (
+                path
+            )
 
 
-def test_phone_shows_all_of_it_and_another_person_s_photographs_are_not_there(browser, address, shared):
+def test_phone_shows_all_of_it_and_another_person_s_photographs_are_not_there(
+    browser, address, shared
+):
     give(shared, "private.jpg", encoded(make_noise(2, 60, 80)))
     picture(shared, "private.jpg")
     page = visit(browser, address, **PHONE)
@@ -376,13 +469,21 @@ def test_study_is_taken_to_its_end(browser, tmp_path):
 
 
 def test_notebook_runs_to_its_end_in_jupyterlab(browser, tmp_path):
-    path = Path(shutil.copy(ROOT / "notebooks" / "06_interactive_demo.ipynb", tmp_path / "notebook.ipynb"))
+    path = Path(
+        shutil.copy(ROOT / "notebooks" / "06_interactive_demo.ipynb", tmp_path / "notebook.ipynb")
+    )
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    with served(tmp_path, "jupyterlab", f"--ServerApp.root_dir={tmp_path}", "--IdentityProvider.token=", "--allow-root") as url:
+    with served(
+        tmp_path,
+        "jupyterlab",
+        f"--ServerApp.root_dir={tmp_path}",
+        "--IdentityProvider.token=",
+        "--allow-root",
+    ) as url:
         page = visit(browser, f"{url}/lab/tree/notebook.ipynb", **DESKTOP)
         page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -399,5 +500,11 @@ def test_notebook_runs_to_its_end_in_jupyterlab(browser, tmp_path):
         assert all(cell["execution_count"] for cell in code)
         outputs = [output for cell in code for output in cell["outputs"]]
         assert [output for output in outputs if output["output_type"] == "error"] == []
-        assert sum("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs) == 3
+        assert (
+            sum(
+                "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+                for output in outputs
+            )
+            == 3
+        )
         page.close()

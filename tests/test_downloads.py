@@ -10,8 +10,9 @@ import pytest
 from helpers import assert_one_sentence, files_in, make_noise, start
 from PIL import Image
 
-from koala_utils import photos
-from koala_utils.photos import PhotoError, download, find_photos
+from koala_utils import downloads, photos
+from koala_utils.downloads import download, find_photos
+from koala_utils.photos import PhotoError
 
 
 def png(seed=0, size=200):
@@ -34,12 +35,13 @@ def redirected(to):
 
 def dripping(body, seconds=0.05, pieces=1):
     """Byte by byte, each long before a socket's timeout."""
+
     def answer(handler):
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
         for i in range(0, len(body), pieces):
-            handler.wfile.write(body[i:i + pieces])
+            handler.wfile.write(body[i : i + pieces])
             time.sleep(seconds)
 
     return answer
@@ -64,7 +66,7 @@ def chunked(body):
     def answer(handler):
         begin_chunked(handler)
         for i in range(0, len(body), 10_000):
-            piece = body[i:i + 10_000]
+            piece = body[i : i + 10_000]
             handler.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
         handler.wfile.write(b"0\r\n\r\n")
 
@@ -83,9 +85,18 @@ def faults(site):
     site.pages["/drip.png"] = dripping(WHOLE)
     site.pages["/cut-chunk.png"] = chunked_and_cut(WHOLE[:5000])
     site.pages["/far.png"] = redirected(lambda path: "ftp://127.0.0.1/" + path)
-    return {"/cut.png": "cut short", "/lost-last-byte.png": "cut short", "/truncated.png": "no photograph", "/wrong.png": "no photograph",
-            "/empty.png": "no photograph", "/circle.png": "302", "/drip.png": "bytes a second", "/cut-chunk.png": "cut short",
-            "/far.png": "", "/gone.png": "404"}
+    return {
+        "/cut.png": "cut short",
+        "/lost-last-byte.png": "cut short",
+        "/truncated.png": "no photograph",
+        "/wrong.png": "no photograph",
+        "/empty.png": "no photograph",
+        "/circle.png": "302",
+        "/drip.png": "bytes a second",
+        "/cut-chunk.png": "cut short",
+        "/far.png": "",
+        "/gone.png": "404",
+    }
 
 
 def test_every_fault_of_a_server_is_named_and_leaves_nothing(site, faults, tmp_path):
@@ -93,7 +104,9 @@ def test_every_fault_of_a_server_is_named_and_leaves_nothing(site, faults, tmp_p
     site.pages["/chunked.png"] = chunked(WHOLE)
     good = [site.url + "/good.png", site.url + "/chunked.png"]
     began = time.monotonic()
-    found, skipped = download([*good, *(site.url + path for path in faults)], tmp_path / "got", timeout=4)
+    found, skipped = download(
+        [*good, *(site.url + path for path in faults)], tmp_path / "got", timeout=4
+    )
     assert time.monotonic() - began < 120
     assert [path.read_bytes() for path in found] == [WHOLE, WHOLE]
     assert skipped.keys() == {site.url + path for path in faults}
@@ -115,7 +128,9 @@ def test_endless_download_is_broken_off(site, tmp_path, monkeypatch):
     assert files_in(tmp_path) == []
 
 
-def test_collection_comes_through_when_the_server_is_well_again(monkeypatch, site, faults, empty_cache):
+def test_collection_comes_through_when_the_server_is_well_again(
+    monkeypatch, site, faults, empty_cache
+):
     monkeypatch.setattr(photos, "stream", lambda url, file: stream(url, file, timeout=2))
     digest = hashlib.sha256(WHOLE).hexdigest()
     for path in faults:
@@ -130,11 +145,13 @@ def test_collection_comes_through_when_the_server_is_well_again(monkeypatch, sit
     assert found.read_bytes() == WHOLE
 
 
-stream = photos.stream
+stream = downloads.stream
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_killed_download_is_begun_again_and_its_half_swept(site, tmp_path, monkeypatch, empty_cache):
+def test_killed_download_is_begun_again_and_its_half_swept(
+    site, tmp_path, monkeypatch, empty_cache
+):
     dripped = threading.Event()
 
     def answer(handler):
@@ -152,7 +169,10 @@ def test_killed_download_is_begun_again_and_its_half_swept(site, tmp_path, monke
     assert dripped.wait(300)
     folder = empty_cache / "urls" / "list"
     deadline = time.monotonic() + 20
-    while not any(path.stat().st_size for path in folder.glob(".*.tmp-*")) and time.monotonic() < deadline:
+    while (
+        not any(path.stat().st_size for path in folder.glob(".*.tmp-*"))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     process.kill()
     process.join()
@@ -166,7 +186,9 @@ def test_killed_download_is_begun_again_and_its_half_swept(site, tmp_path, monke
 def test_two_downloads_of_one_list_at_once_end_with_one_copy(site, tmp_path):
     urls = [site.put(f"/{seed}.png", png(seed, 100)) for seed in range(8)]
     results = []
-    threads = [threading.Thread(target=lambda: results.append(download(urls, tmp_path))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: results.append(download(urls, tmp_path))) for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -7,9 +7,17 @@ import pytest
 from helpers import assert_one_sentence, make_photo
 
 from koala_utils import backend, embedding
-from koala_utils.embedding import EXTRACTORS, ExtractorError, embed, extractor_input, load_extractor, standardize
-from koala_utils.photos import BUNDLED, find_photos, read_photo, registry
+from koala_utils.downloads import BUNDLED, find_photos, registry
+from koala_utils.embedding import (
+    EXTRACTORS,
+    ExtractorError,
+    embed,
+    extractor_input,
+    load_extractor,
+    standardize,
+)
 from koala_utils.film import grey_of
+from koala_utils.photos import read_photo
 
 
 def grey(name):
@@ -19,7 +27,9 @@ def grey(name):
 @pytest.fixture(scope="module")
 def bundled_logits():
     """Raw logits of three grey photographs, from the bundled extractor."""
-    batch = np.stack([extractor_input(grey(name)) for name in ("coffee", "chelsea", "grace_hopper")])
+    batch = np.stack(
+        [extractor_input(grey(name)) for name in ("coffee", "chelsea", "grace_hopper")]
+    )
     return load_extractor("mobilenet_v2")(batch, training=False).numpy()
 
 
@@ -56,7 +66,10 @@ def test_standardized_logits_have_zero_mean_and_unit_spread(bundled_logits):
 
 @pytest.mark.parametrize("scale, shift", [(3.0, 0.0), (0.2, 0.0), (1.0, -7.0), (5.0, 100.0)])
 def test_scale_and_shift_of_an_extractor_do_not_matter(bundled_logits, scale, shift):
-    assert np.abs(standardize(bundled_logits * scale + shift) - standardize(bundled_logits)).max() < 1e-3
+    assert (
+        np.abs(standardize(bundled_logits * scale + shift) - standardize(bundled_logits)).max()
+        < 1e-3
+    )
 
 
 def test_embedding_is_the_standardized_logits(bundled_logits):
@@ -76,12 +89,14 @@ def test_several_extractors_are_added_and_standardized_again():
 @pytest.mark.parametrize("large", [0, backend.LARGE], ids=["with variables", "with constants"])
 def test_compiled_extractor_has_the_logits_of_its_layers(bundled_logits, large, monkeypatch):
     monkeypatch.setattr(backend, "LARGE", large)
-    batch = np.stack([extractor_input(grey(name)) for name in ("coffee", "chelsea", "grace_hopper")])
+    batch = np.stack(
+        [extractor_input(grey(name)) for name in ("coffee", "chelsea", "grace_hopper")]
+    )
     model = load_extractor("mobilenet_v2")
     compiled = backend.compiled.__wrapped__(model)  # and not one that is kept
     assert compiled.name == model.name
     for some in (batch, batch[:1]):
-        assert np.abs(compiled(some).numpy() - bundled_logits[:len(some)]).max() < 1e-3
+        assert np.abs(compiled(some).numpy() - bundled_logits[: len(some)]).max() < 1e-3
     assert np.abs(embedding.logits_of(batch, few=True) - bundled_logits).max() < 1e-3
 
 
@@ -107,7 +122,9 @@ def test_embedding_does_not_depend_on_the_rest_of_the_batch():
 def test_input_is_three_equal_channels_in_range(name, size):
     square = extractor_input(grey_of(make_photo(1, 33, 71)), name)
     assert square.shape == (size, size, 3) and square.dtype == np.float32
-    assert np.array_equal(square[..., 0], square[..., 1]) and np.array_equal(square[..., 0], square[..., 2])
+    assert np.array_equal(square[..., 0], square[..., 1]) and np.array_equal(
+        square[..., 0], square[..., 2]
+    )
     assert square.min() >= -1 and square.max() <= 1
 
 
@@ -129,7 +146,9 @@ def test_input_is_tensorflow_s_antialiased_resizing(shape):
 def test_inception_resnet_has_logits_and_the_paper_s_size():
     model = load_extractor("inception_resnet_v2", pretrained=False)
     assert model.input_shape[1:] == (299, 299, 3)
-    logits = model(extractor_input(grey("chelsea"), "inception_resnet_v2")[None], training=False).numpy()
+    logits = model(
+        extractor_input(grey("chelsea"), "inception_resnet_v2")[None], training=False
+    ).numpy()
     assert logits.shape == (1, 1000) and np.isfinite(logits).all()
     assert logits.min() < 0 and abs(logits.sum() - 1) > 1e-3
     assert model.layers[-1].activation.__name__ == "linear"
@@ -138,7 +157,11 @@ def test_inception_resnet_has_logits_and_the_paper_s_size():
 
 @pytest.mark.network
 def test_inception_resnet_names_known_photographs():
-    for name, expected in (("coffee", "espresso"), ("chelsea", "Egyptian cat"), ("grace_hopper", "military uniform")):
+    for name, expected in (
+        ("coffee", "espresso"),
+        ("chelsea", "Egyptian cat"),
+        ("grace_hopper", "military uniform"),
+    ):
         square = extractor_input(grey(name), "inception_resnet_v2")
         logits = load_extractor("inception_resnet_v2")(square[None], training=False).numpy()
         assert expected.lower() in [found.lower() for found, _ in embedding.top_classes(logits)[0]]
@@ -149,14 +172,19 @@ def test_weights_that_cannot_be_downloaded_name_the_other_extractor(monkeypatch)
         raise OSError("URL fetch failure: name or service not known")
 
     load_extractor.cache_clear()
-    monkeypatch.setitem(EXTRACTORS, "inception_resnet_v2", replace(EXTRACTORS["inception_resnet_v2"], build=build))
+    monkeypatch.setitem(
+        EXTRACTORS, "inception_resnet_v2", replace(EXTRACTORS["inception_resnet_v2"], build=build)
+    )
     with pytest.raises(ExtractorError) as error:
         load_extractor("inception_resnet_v2")
     assert_one_sentence(error, "inception_resnet_v2", "mobilenet_v2")
 
 
-@pytest.mark.parametrize("use", [load_extractor, lambda name: embed([np.zeros((8, 8, 1), np.float32)], name)],
-                         ids=["load_extractor", "embed"])
+@pytest.mark.parametrize(
+    "use",
+    [load_extractor, lambda name: embed([np.zeros((8, 8, 1), np.float32)], name)],
+    ids=["load_extractor", "embed"],
+)
 def test_unknown_extractor_is_named_with_the_known_ones(use):
     with pytest.raises(ExtractorError) as error:
         use("vgg16")
@@ -174,9 +202,16 @@ def test_class_list_is_imagenet_s_thousand_in_order():
     assert all(len(synset) == 9 and synset[0] == "n" and synset[1:].isdigit() for synset in synsets)
 
 
-@pytest.mark.parametrize("index, name, synset", [(0, "tench", "n01440764"), (105, "koala", "n01882714"),
-                                                 (285, "egyptian cat", "n02124075"), (985, "daisy", "n11939491"),
-                                                 (999, "toilet tissue", "n15075141")])
+@pytest.mark.parametrize(
+    "index, name, synset",
+    [
+        (0, "tench", "n01440764"),
+        (105, "koala", "n01882714"),
+        (285, "egyptian cat", "n02124075"),
+        (985, "daisy", "n11939491"),
+        (999, "toilet tissue", "n15075141"),
+    ],
+)
 def test_class_list_is_not_one_off(index, name, synset):
     names, synsets = embedding.class_names()
     assert synsets[index] == synset

@@ -11,29 +11,65 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from koala_utils import evaluation
 from koala_utils.colorizer import colorize, predict
+from koala_utils.downloads import BUNDLED, find_photos
 from koala_utils.embedding import class_names
-from koala_utils.evaluation import Score, ab_error, colorfulness, grey_baseline, mean_color_baseline, psnr, summarize
-from koala_utils.photos import BUNDLED, find_photos, read_photo, resize_short_side
+from koala_utils.evaluation import (
+    Score,
+    ab_error,
+    colorfulness,
+    grey_baseline,
+    mean_color_baseline,
+    psnr,
+    summarize,
+)
+from koala_utils.photos import read_photo, resize_short_side
 
 
 @pytest.fixture(scope="module")
 def small_photos(tmp_path_factory):
     """Small copies of the bundled photographs, as files."""
     folder = tmp_path_factory.mktemp("small")
-    return [save(resize_short_side(read_photo(path), 64), folder / f"{path.stem}.png") for path in find_photos("bundled")]
+    return [
+        save(resize_short_side(read_photo(path), 64), folder / f"{path.stem}.png")
+        for path in find_photos("bundled")
+    ]
 
 
 @pytest.fixture(scope="module")
 def scores(small_photos):
     """The scores of grey, of the mean colour and of the truth itself."""
-    methods = {"grey": grey_baseline, "mean color": mean_color_baseline(map(read_photo, small_photos)),
-               "truth": lambda photo: photo}
+    methods = {
+        "grey": grey_baseline,
+        "mean color": mean_color_baseline(map(read_photo, small_photos)),
+        "truth": lambda photo: photo,
+    }
     return evaluation.evaluate(small_photos, methods, progress=False)
 
 
-def make_score(photo, ab_error=1.0, grey_ab_error=2.0, psnr=20.0, colorfulness=5.0, true_colorfulness=10.0, top1=None,
-               method="model"):
-    return Score(photo, method, ab_error, grey_ab_error, psnr, 0.9, 5.0, colorfulness, true_colorfulness, top1, top1, top1)
+def make_score(
+    photo,
+    ab_error=1.0,
+    grey_ab_error=2.0,
+    psnr=20.0,
+    colorfulness=5.0,
+    true_colorfulness=10.0,
+    top1=None,
+    method="model",
+):
+    return Score(
+        photo,
+        method,
+        ab_error,
+        grey_ab_error,
+        psnr,
+        0.9,
+        5.0,
+        colorfulness,
+        true_colorfulness,
+        top1,
+        top1,
+        top1,
+    )
 
 
 # ---------------------------------------------------------------- figures of one photograph
@@ -55,23 +91,40 @@ def test_psnr_is_scikit_image_s():
 
 def test_ssim_is_tensorflow_s():
     for truth in (read_photo(BUNDLED / "color" / "coffee.png")[:120, :150], make_photo(1, 60, 70)):
-        output = np.clip(truth * 0.8 + make_noise(2, *truth.shape[:2]) * 0.1, 0, 255).astype(np.uint8)
+        output = np.clip(truth * 0.8 + make_noise(2, *truth.shape[:2]) * 0.1, 0, 255).astype(
+            np.uint8
+        )
         expected = float(tf.image.ssim(tf.constant(output), tf.constant(truth), 255))
         assert evaluation.ssim(output, truth) == pytest.approx(expected, abs=0.01)
-        assert evaluation.ssim(output, truth) < 0.99 < evaluation.ssim(truth, truth) == pytest.approx(1)
+        assert (
+            evaluation.ssim(output, truth)
+            < 0.99
+            < evaluation.ssim(truth, truth)
+            == pytest.approx(1)
+        )
 
 
-@pytest.mark.parametrize("one, other, expected", [  # from Table 1 of Sharma, Wu and Dalal 2005
-    ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425), ((50, 2.49, -0.001), (50, -2.49, 0.0009), 7.1792),
-    ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644), ((2.0776, 0.0795, -1.135), (0.9033, -0.0636, -0.5514), 0.9082)])
+@pytest.mark.parametrize(
+    "one, other, expected",
+    [  # from Table 1 of Sharma, Wu and Dalal 2005
+        ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+        ((50, 2.49, -0.001), (50, -2.49, 0.0009), 7.1792),
+        ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+        ((2.0776, 0.0795, -1.135), (0.9033, -0.0636, -0.5514), 0.9082),
+    ],
+)
 def test_ciede2000_of_the_authors_pairs(monkeypatch, one, other, expected):
     monkeypatch.setattr(evaluation, "_lab", lambda lab: np.array(lab, np.float64))
-    assert evaluation.ciede2000(np.array([[one]]), np.array([[other]])) == pytest.approx(expected, abs=1e-4)
+    assert evaluation.ciede2000(np.array([[one]]), np.array([[other]])) == pytest.approx(
+        expected, abs=1e-4
+    )
 
 
 def test_ciede2000_is_taken_between_the_lab_colors_and_averaged():
     one, other = make_photo(1), make_noise(2)
-    assert evaluation.ciede2000(one, other) == pytest.approx(deltaE_ciede2000(rgb2lab(one), rgb2lab(other)).mean(), rel=1e-3)
+    assert evaluation.ciede2000(one, other) == pytest.approx(
+        deltaE_ciede2000(rgb2lab(one), rgb2lab(other)).mean(), rel=1e-3
+    )
     assert evaluation.ciede2000(one, one) == 0
 
 
@@ -90,13 +143,18 @@ def test_colorfulness_of_two_pixels_by_hand():
 
 def test_grey_has_no_colorfulness_and_one_color_only_its_mean():
     assert colorfulness(np.full((4, 4, 3), 80, np.uint8)) == 0
-    assert colorfulness(np.full((4, 4, 3), (255, 0, 0), np.uint8)) == pytest.approx(0.3 * np.hypot(255, 127.5))
+    assert colorfulness(np.full((4, 4, 3), (255, 0, 0), np.uint8)) == pytest.approx(
+        0.3 * np.hypot(255, 127.5)
+    )
 
 
 def test_classifier_names_color_photographs():
     names, _ = class_names()
     for name, expected in (("coffee.png", "espresso"), ("chelsea.png", "egyptian cat")):
-        assert names[evaluation.top_classes_of(read_photo(BUNDLED / "color" / name))[0]].lower() == expected
+        assert (
+            names[evaluation.top_classes_of(read_photo(BUNDLED / "color" / name))[0]].lower()
+            == expected
+        )
 
 
 # ---------------------------------------------------------------- baselines
@@ -120,7 +178,10 @@ def test_mean_color_is_the_mean_chroma_of_the_photographs():
     mean = np.mean([rgb2lab(photo)[0, 0, 1:] for photo in photos], axis=0)
     result = mean_color_baseline(photos)(np.full((5, 5, 3), 120, np.uint8))
     assert np.abs(rgb2lab(result)[..., 1:] - mean).max() < 1.5
-    assert np.abs(rgb2lab(result)[..., 0] - rgb2lab(np.full((1, 1, 3), 120, np.uint8))[0, 0, 0]).max() < 1
+    assert (
+        np.abs(rgb2lab(result)[..., 0] - rgb2lab(np.full((1, 1, 3), 120, np.uint8))[0, 0, 0]).max()
+        < 1
+    )
 
 
 # ---------------------------------------------------------------- many photographs
@@ -128,17 +189,28 @@ def test_mean_color_is_the_mean_chroma_of_the_photographs():
 
 def test_every_photograph_is_scored_by_every_method(scores, small_photos):
     assert [(score.photo, score.method) for score in scores] == [
-        (path.name, method) for path in small_photos for method in ("grey", "mean color", "truth")]
+        (path.name, method) for path in small_photos for method in ("grey", "mean color", "truth")
+    ]
     for score in scores:
         assert score.top1 is None and score.true_colorfulness > 0
-        assert score.grey_ab_error == next(s.ab_error for s in scores if (s.photo, s.method) == (score.photo, "grey"))
+        assert score.grey_ab_error == next(
+            s.ab_error for s in scores if (s.photo, s.method) == (score.photo, "grey")
+        )
 
 
 def test_outputs_are_handed_over_with_the_truth(small_photos):
     seen = []
-    evaluation.evaluate(small_photos[:2], {"grey": grey_baseline}, progress=False,
-                        on_photo=lambda path, truth, outputs: seen.append((path, truth.shape, outputs["grey"].shape)))
-    assert seen == [(path, read_photo(path).shape, read_photo(path).shape) for path in small_photos[:2]]
+    evaluation.evaluate(
+        small_photos[:2],
+        {"grey": grey_baseline},
+        progress=False,
+        on_photo=lambda path, truth, outputs: seen.append(
+            (path, truth.shape, outputs["grey"].shape)
+        ),
+    )
+    assert seen == [
+        (path, read_photo(path).shape, read_photo(path).shape) for path in small_photos[:2]
+    ]
 
 
 def test_label_is_known_from_the_synset_folder_and_the_published_registry(tmp_path):
@@ -149,7 +221,9 @@ def test_label_is_known_from_the_synset_folder_and_the_published_registry(tmp_pa
 
 def test_labelled_photographs_are_classified(tmp_path):
     photo = read_photo(BUNDLED / "color" / "chelsea.png")
-    right, wrong = (save(photo, tmp_path / synset / "a.png") for synset in ("n02124075", "n01882714"))
+    right, wrong = (
+        save(photo, tmp_path / synset / "a.png") for synset in ("n02124075", "n01882714")
+    )
     scores = evaluation.evaluate([right, wrong], {"truth": lambda photo: photo}, progress=False)
     assert [score.top1 for score in scores] == [score.true_top1 for score in scores] == [1, 0]
     assert evaluation.truth_line(scores[:1]).startswith("The classifier names 100.0%")
@@ -158,14 +232,19 @@ def test_labelled_photographs_are_classified(tmp_path):
 
 def test_intervals_hold_their_value_and_narrow_with_more_photographs():
     rng = np.random.default_rng(0)
-    many = [make_score(str(i), *rng.uniform(100, 200, 2), *rng.uniform(20, 30, 3), int(i % 3 == 0)) for i in range(90)]
+    many = [
+        make_score(str(i), *rng.uniform(100, 200, 2), *rng.uniform(20, 30, 3), int(i % 3 == 0))
+        for i in range(90)
+    ]
     table, few = summarize(many)["model"], summarize(many[:9])["model"]
     assert table.keys() == set(evaluation.FIGURES)
     for name in ("ratio", "psnr", "colorfulness", "top1"):
         value, low, high = table[name]
         assert low < value < high
         assert high - low < few[name][2] - few[name][1]
-    assert table["ratio"][0] == pytest.approx(sum(s.ab_error for s in many) / sum(s.grey_ab_error for s in many))
+    assert table["ratio"][0] == pytest.approx(
+        sum(s.ab_error for s in many) / sum(s.grey_ab_error for s in many)
+    )
     assert table["top1"][0] == pytest.approx(1 / 3)
 
 
@@ -173,8 +252,11 @@ def test_intervals_hold_their_value_and_narrow_with_more_photographs():
 def test_paired_difference_is_sharper_than_two_intervals():
     rng = np.random.default_rng(1)
     easy = rng.uniform(15, 30, 60)  # what is common to both
-    pair = [make_score(str(i), psnr=value + gain + rng.normal(0, 0.5), method=method)
-            for method, gain in (("one", 1.0), ("other", 0.0)) for i, value in enumerate(easy)]
+    pair = [
+        make_score(str(i), psnr=value + gain + rng.normal(0, 0.5), method=method)
+        for method, gain in (("one", 1.0), ("other", 0.0))
+        for i, value in enumerate(easy)
+    ]
     difference, low, high = evaluation.compare(pair, "one", "other", "psnr")
     table = summarize(pair)
     assert difference == pytest.approx(table["one"]["psnr"][0] - table["other"]["psnr"][0])
@@ -201,15 +283,31 @@ def test_table_has_a_line_a_method_and_the_figures_that_all_have(scores):
 def test_table_shows_the_share_of_named_photographs():
     labelled = [make_score(str(i), top1=i % 2) for i in range(10)]
     lines = evaluation.format_table(summarize(labelled)).splitlines()
-    assert lines[0].endswith("| top-1 | top-5 |") and "| 0.500 (" in lines[2] and "| 50.0% (" in lines[2]
+    assert (
+        lines[0].endswith("| top-1 | top-5 |")
+        and "| 0.500 (" in lines[2]
+        and "| 50.0% (" in lines[2]
+    )
 
 
 def test_scores_are_written_with_their_columns(scores, tmp_path):
     evaluation.write_scores(scores, tmp_path / "new" / "scores.csv")
     with open(tmp_path / "new" / "scores.csv", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    assert list(rows[0]) == ["photo", "method", "ab_error", "grey_ab_error", "psnr", "ssim", "ciede2000", "colorfulness",
-                             "true_colorfulness", "top1", "top5", "true_top1"]
+    assert list(rows[0]) == [
+        "photo",
+        "method",
+        "ab_error",
+        "grey_ab_error",
+        "psnr",
+        "ssim",
+        "ciede2000",
+        "colorfulness",
+        "true_colorfulness",
+        "top1",
+        "top5",
+        "true_top1",
+    ]
     assert len(rows) == len(scores)
     for row, score in zip(rows, scores):
         assert (row["photo"], row["method"], row["top1"]) == (score.photo, score.method, "")
@@ -232,11 +330,17 @@ def test_released_model_s_share_of_grey_s_error_on_the_test_photographs(publishe
 
 def test_koala_plus_is_asked_once_for_all_vividness(small_photos, monkeypatch):
     asked = []
-    monkeypatch.setattr(evaluation, "predict", lambda photo, model, extractor: asked.append(model) or predict(photo, model, extractor))
+    monkeypatch.setattr(
+        evaluation,
+        "predict",
+        lambda photo, model, extractor: asked.append(model) or predict(photo, model, extractor),
+    )
     photos = [read_photo(path) for path in small_photos[:2]]
     methods = evaluation.model_methods()
     outputs = [{name: method(photo) for name, method in methods.items()} for photo in photos]
     assert asked == ["koala", "koala-plus"] * 2
     for photo, output in zip(photos, outputs):
-        assert differ_by_rounding_at_most(output["koala-plus 1"], colorize(photo, "koala-plus", vividness=1.0))
+        assert differ_by_rounding_at_most(
+            output["koala-plus 1"], colorize(photo, "koala-plus", vividness=1.0)
+        )
     assert not np.array_equal(outputs[0]["koala-plus 0"], outputs[0]["koala-plus 1"])

@@ -13,17 +13,28 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import (assert_one_sentence, enlarge, files_in, finish, make_noise, make_photo, read_only, save, small_disk,
-                     start)
+from helpers import (
+    assert_one_sentence,
+    enlarge,
+    files_in,
+    finish,
+    make_noise,
+    make_photo,
+    read_only,
+    save,
+    small_disk,
+    start,
+)
 from hostile import make_hostile
 from skimage.color import rgb2lab
 
 from koala_utils import records, training
-from koala_utils.cli import main
+from koala_utils.app.cli import main
+from koala_utils.downloads import find_photos
 from koala_utils.files import BusyError, alone, replacing, sweep
 from koala_utils.film import grey_photo
 from koala_utils.network import BUILDERS
-from koala_utils.photos import find_photos, read_photo
+from koala_utils.photos import read_photo
 from koala_utils.records import RecordsError, prepare
 from koala_utils.training import TrainingError, train
 
@@ -32,7 +43,9 @@ TRAIN = ["--crop", "32", "--batch", "2", "--passes", "3", "--epochs", "4"]
 AVERAGED = [*TRAIN, "--average", "0.9"]
 KILLS = 20
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no signals that kill")
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="this system has no signals that kill"
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +61,15 @@ def album(tmp_path_factory):
 
 def read_all(folder):
     """The records of a folder, split by split, as sorted (name, JPEG bytes)."""
-    return {split: sorted((record["name"], record["photo"]) for record in tf.data.TFRecordDataset(
-        records.find_shards(folder, split)).map(records.parse_record).as_numpy_iterator()) for split in ("train", "validation")}
+    return {
+        split: sorted(
+            (record["name"], record["photo"])
+            for record in tf.data.TFRecordDataset(records.find_shards(folder, split))
+            .map(records.parse_record)
+            .as_numpy_iterator()
+        )
+        for split in ("train", "validation")
+    }
 
 
 def losses(history):
@@ -95,11 +115,15 @@ def test_preparation_that_is_killed_again_and_again_ends_with_the_same_records(a
         assert read_all(folder) == expected
         assert files_in(folder) == files_in(whole)
 
-    kill_again_and_again([*arguments, "-o", folder], longest, check, folder, tmp_path / "log", per_shard=5)
+    kill_again_and_again(
+        [*arguments, "-o", folder], longest, check, folder, tmp_path / "log", per_shard=5
+    )
 
 
 @pytest.mark.faults
-def test_training_that_is_killed_again_and_again_has_the_losses_of_one_that_never_stopped(bundled_records, tmp_path):
+def test_training_that_is_killed_again_and_again_has_the_losses_of_one_that_never_stopped(
+    bundled_records, tmp_path
+):
     whole, run = tmp_path / "whole", tmp_path / "run"
     began = time.monotonic()
     assert finish("train", bundled_records, "-o", whole, *AVERAGED) == 0
@@ -111,14 +135,30 @@ def test_training_that_is_killed_again_and_again_has_the_losses_of_one_that_neve
         assert_no_leftovers(run)
 
     assert len(expected) == 4
-    kill_again_and_again(["train", bundled_records, "-o", run, *AVERAGED], longest, check, run, tmp_path / "log")
+    kill_again_and_again(
+        ["train", bundled_records, "-o", run, *AVERAGED], longest, check, run, tmp_path / "log"
+    )
 
 
 @pytest.mark.faults
-def test_training_that_is_killed_in_the_middle_of_an_epoch_goes_on_from_the_one_before(bundled_records, tmp_path):
+def test_training_that_is_killed_in_the_middle_of_an_epoch_goes_on_from_the_one_before(
+    bundled_records, tmp_path
+):
     whole, run = tmp_path / "whole", tmp_path / "run"
     _, expected = train(bundled_records, whole, epochs=2, passes=3, **TINY)
-    assert finish("train", bundled_records, "-o", run, *TRAIN[:-2], "--epochs", "2", before=kill_in_the_second_epoch) == -signal.SIGKILL
+    assert (
+        finish(
+            "train",
+            bundled_records,
+            "-o",
+            run,
+            *TRAIN[:-2],
+            "--epochs",
+            "2",
+            before=kill_in_the_second_epoch,
+        )
+        == -signal.SIGKILL
+    )
     assert [row["epoch"] for row in training.read_history(run)] == [1]
     (run / ".abc.tmp-checkpoint-0002.weights.h5").write_bytes(b"half a checkpoint")
     _, history = train(bundled_records, run, epochs=2, passes=3, **TINY)
@@ -137,7 +177,10 @@ def kill_in_the_second_epoch():
 
 
 def test_temporary_files_of_killed_runs_are_swept_and_others_are_not(tmp_path):
-    with replacing(tmp_path / "train-00001.tfrecord") as mine, replacing(tmp_path / "train-00002.tfrecord") as other:
+    with (
+        replacing(tmp_path / "train-00001.tfrecord") as mine,
+        replacing(tmp_path / "train-00002.tfrecord") as other,
+    ):
         (tmp_path / "train-00001.tfrecord").write_text("old")
         sweep(tmp_path, "-00001.*")
         assert not mine.exists() and other.exists()
@@ -153,7 +196,9 @@ def test_temporary_files_of_killed_runs_are_swept_and_others_are_not(tmp_path):
 def long_run(album, tmp_path):
     """A preparation in another process which has begun and is far from its end."""
     folder = tmp_path / "busy"
-    process = start("prepare", album, "-o", folder, "--size", "40", before=sleep_at_every_photograph)
+    process = start(
+        "prepare", album, "-o", folder, "--size", "40", before=sleep_at_every_photograph
+    )
     wait_for(folder / ".busy-part-1", process)
     yield folder, process
     process.kill()
@@ -193,9 +238,20 @@ def test_second_training_in_a_folder_says_so_and_stops(bundled_records, tmp_path
     assert files_in(tmp_path / "run") == []
 
 
-def test_parts_of_a_preparation_are_that_of_the_whole_and_do_not_exclude_each_other(album, tmp_path):
+def test_parts_of_a_preparation_are_that_of_the_whole_and_do_not_exclude_each_other(
+    album, tmp_path
+):
     whole = prepare(album, tmp_path / "whole", size=40, validation_share=0.3, progress=False)
-    arguments = ["prepare", album, "-o", tmp_path / "parts", "--size", "40", "--validation-share", "0.3"]
+    arguments = [
+        "prepare",
+        album,
+        "-o",
+        tmp_path / "parts",
+        "--size",
+        "40",
+        "--validation-share",
+        "0.3",
+    ]
     parts = [start(*arguments, "--part", f"{i}/3", log=tmp_path / f"{i}.log") for i in (1, 2)]
     for part in parts:
         part.join()
@@ -203,13 +259,18 @@ def test_parts_of_a_preparation_are_that_of_the_whole_and_do_not_exclude_each_ot
     with pytest.raises(RecordsError) as error:  # a training on two thirds would be one by mistake
         records.find_shards(tmp_path / "parts", "train")
     assert_one_sentence(error, tmp_path / "parts", "2 of 3")
-    report = prepare(album, tmp_path / "parts", size=40, validation_share=0.3, progress=False, part=(3, 3))
+    report = prepare(
+        album, tmp_path / "parts", size=40, validation_share=0.3, progress=False, part=(3, 3)
+    )
     assert {key: report[key] for key in ("train", "validation", "skipped")} == {
-        key: whole[key] for key in ("train", "validation", "skipped")}
+        key: whole[key] for key in ("train", "validation", "skipped")
+    }
     assert read_all(tmp_path / "parts") == read_all(tmp_path / "whole")
     assert_no_leftovers(tmp_path / "parts")
     with pytest.raises(RecordsError) as error:
-        prepare(album, tmp_path / "parts", size=40, validation_share=0.3, progress=False, part=(1, 4))
+        prepare(
+            album, tmp_path / "parts", size=40, validation_share=0.3, progress=False, part=(1, 4)
+        )
     assert "parts" in str(error.value)
 
 
@@ -239,7 +300,16 @@ def noisy(tmp_path_factory):
 def test_preparation_on_a_full_disk_goes_on_when_there_is_room(noisy, tmp_path, capsys):
     folder = tmp_path / "disk"
     with small_disk(folder, "200k"):
-        arguments = ["prepare", str(noisy), "-o", str(folder), "--size", "120", "--validation-share", "0.3"]
+        arguments = [
+            "prepare",
+            str(noisy),
+            "-o",
+            str(folder),
+            "--size",
+            "120",
+            "--validation-share",
+            "0.3",
+        ]
         assert main(arguments) == 1
         error = capsys.readouterr().err.splitlines()[-1]
         assert_one_sentence(error, folder, "No space left", "make room")
@@ -255,19 +325,26 @@ def test_preparation_on_a_full_disk_goes_on_when_there_is_room(noisy, tmp_path, 
 def test_training_on_a_full_disk_goes_on_when_there_is_room(bundled_records, tmp_path, size):
     run, log = tmp_path / "disk", tmp_path / "log"
     with small_disk(run, size):
-        assert finish("train", bundled_records, "-o", run, *TRAIN[:4], "--epochs", "1", log=log) == 1
+        assert (
+            finish("train", bundled_records, "-o", run, *TRAIN[:4], "--epochs", "1", log=log) == 1
+        )
         assert "Traceback" not in log.read_text()
         error = log.read_text().splitlines()[-1]
         assert_one_sentence(error, run, "disk is full", "make room")
         assert not list(run.glob("checkpoint-*")) and not list(run.glob(".*"))
         enlarge(run, "300m")
-        assert finish("train", bundled_records, "-o", run, *TRAIN[:4], "--epochs", "1", log=log) == 0
+        assert (
+            finish("train", bundled_records, "-o", run, *TRAIN[:4], "--epochs", "1", log=log) == 0
+        )
         assert (run / "koala.safetensors").exists()
 
 
 def test_coloring_onto_a_full_disk_names_every_photograph(model_file, noisy, tmp_path, capsys):
     with small_disk(tmp_path / "disk", "100k"):
-        assert main(["colorize", str(noisy), "-o", str(tmp_path / "disk"), "--model", str(model_file)]) == 1
+        assert (
+            main(["colorize", str(noisy), "-o", str(tmp_path / "disk"), "--model", str(model_file)])
+            == 1
+        )
         lines = capsys.readouterr().err.splitlines()
         done = files_in(tmp_path / "disk")
         assert len(lines) + len(done) == 12 and len(done) < 12
@@ -278,10 +355,16 @@ def test_read_only_folders_are_one_sentence(bundled_records, model_file, noisy, 
     for name in ("records", "run", "colored"):
         (tmp_path / name).mkdir()
     photo = str(find_photos(noisy)[0])
-    with read_only(tmp_path / "records"), read_only(tmp_path / "run"), read_only(tmp_path / "colored"):
-        for arguments in (["prepare", str(noisy), "-o", str(tmp_path / "records")],
-                          ["train", str(bundled_records), "-o", str(tmp_path / "run"), *TRAIN],
-                          ["colorize", photo, "-o", str(tmp_path / "colored"), "--model", str(model_file)]):
+    with (
+        read_only(tmp_path / "records"),
+        read_only(tmp_path / "run"),
+        read_only(tmp_path / "colored"),
+    ):
+        for arguments in (
+            ["prepare", str(noisy), "-o", str(tmp_path / "records")],
+            ["train", str(bundled_records), "-o", str(tmp_path / "run"), *TRAIN],
+            ["colorize", photo, "-o", str(tmp_path / "colored"), "--model", str(model_file)],
+        ):
             assert main(arguments) == 1
             [error] = capsys.readouterr().err.splitlines()
             assert_one_sentence(error, arguments[3])
@@ -290,7 +373,10 @@ def test_read_only_folders_are_one_sentence(bundled_records, model_file, noisy, 
 def test_finished_records_are_read_from_a_read_only_disk(noisy, tmp_path):
     report = prepare(noisy, tmp_path / "records", size=120, validation_share=0.3, progress=False)
     with read_only(tmp_path / "records"):
-        assert prepare(noisy, tmp_path / "records", size=120, validation_share=0.3, progress=False) == report
+        assert (
+            prepare(noisy, tmp_path / "records", size=120, validation_share=0.3, progress=False)
+            == report
+        )
         train(tmp_path / "records", tmp_path / "run", epochs=1, **TINY)
     assert (tmp_path / "run" / "koala.safetensors").exists()
 
@@ -333,8 +419,22 @@ def test_clock_that_jumps_changes_nothing(bundled_records, album, tmp_path):
     _, expected = train(bundled_records, tmp_path / "whole", epochs=2, **TINY)
     train(bundled_records, tmp_path / "run", epochs=1, **TINY)
     for path, years in zip((tmp_path / "run").rglob("*"), (-40, 70, -20, 30) * 5):
-        os.utime(path, times=(0, 0) if years < -30 else (time.time() + years * 365 * 24 * 3600,) * 2)
-    assert finish("train", bundled_records, "-o", tmp_path / "run", *TRAIN[:4], "--epochs", "2", before=jump) == 0
+        os.utime(
+            path, times=(0, 0) if years < -30 else (time.time() + years * 365 * 24 * 3600,) * 2
+        )
+    assert (
+        finish(
+            "train",
+            bundled_records,
+            "-o",
+            tmp_path / "run",
+            *TRAIN[:4],
+            "--epochs",
+            "2",
+            before=jump,
+        )
+        == 0
+    )
     history = training.read_history(tmp_path / "run")
     assert np.abs(np.subtract(losses(history), losses(expected))).max() < 1e-6
     assert all(0 <= row["seconds"] < 600 for row in history)
@@ -357,15 +457,26 @@ def test_shard_with_flipped_bytes_is_named(copied, tmp_path, capsys):
     data[len(data) // 2] ^= 255
     shard.write_bytes(data)
     assert main(["train", str(copied), "-o", str(tmp_path / "run"), *TRAIN]) == 1
-    assert_one_sentence(capsys.readouterr().err.splitlines()[-1], shard, "delete it", "koala prepare")
+    assert_one_sentence(
+        capsys.readouterr().err.splitlines()[-1], shard, "delete it", "koala prepare"
+    )
     shard.unlink()
     prepare("bundled", copied, size=64, validation_share=0.52, progress=False)
     assert len(read_all(copied)["train"]) == 6
 
 
-@pytest.mark.parametrize("damage", [lambda shard: shard.write_bytes(shard.read_bytes()[:-7]), os.remove,
-                                    lambda shard: shard.write_bytes(b"")], ids=["cut", "missing", "empty"])
-def test_shard_of_another_size_is_noticed_before_the_training_and_made_anew(bundled_records, copied, tmp_path, damage):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda shard: shard.write_bytes(shard.read_bytes()[:-7]),
+        os.remove,
+        lambda shard: shard.write_bytes(b""),
+    ],
+    ids=["cut", "missing", "empty"],
+)
+def test_shard_of_another_size_is_noticed_before_the_training_and_made_anew(
+    bundled_records, copied, tmp_path, damage
+):
     damage(copied / "train-00000.tfrecord")
     with pytest.raises(RecordsError) as error:
         train(copied, tmp_path / "run", epochs=1, **TINY)
@@ -382,7 +493,11 @@ def test_shard_of_other_contents_is_named(copied, tmp_path):
             writer.write(b"a record of something else")
     note = copied / "done-00000.json"
     entry = json.loads(note.read_text())
-    note.write_text(json.dumps(entry | {"bytes": sum(path.stat().st_size for path in copied.glob("*.tfrecord"))}))
+    note.write_text(
+        json.dumps(
+            entry | {"bytes": sum(path.stat().st_size for path in copied.glob("*.tfrecord"))}
+        )
+    )
     with pytest.raises(RecordsError) as error:
         train(copied, tmp_path / "run", epochs=1, **TINY)
     assert_one_sentence(error, shard, "delete it")
@@ -391,14 +506,17 @@ def test_shard_of_other_contents_is_named(copied, tmp_path):
 def test_records_of_another_version_are_refused(copied, tmp_path):
     manifest = copied / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": 7}))
-    for use in (lambda: train(copied, tmp_path / "run", epochs=1, **TINY), lambda: prepare("bundled", copied, progress=False)):
+    for use in (
+        lambda: train(copied, tmp_path / "run", epochs=1, **TINY),
+        lambda: prepare("bundled", copied, progress=False),
+    ):
         with pytest.raises(RecordsError) as error:
             use()
         assert_one_sentence(error, manifest, "version 7", "version 1")
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "done-00000.json"])
-@pytest.mark.parametrize("content", [b"", b"{\"version\": 1,", b"\xff\xfe\x00", b"[1, 2]"])
+@pytest.mark.parametrize("content", [b"", b'{"version": 1,', b"\xff\xfe\x00", b"[1, 2]"])
 def test_damaged_notes_are_named(copied, tmp_path, name, content):
     (copied / name).write_bytes(content)
     with pytest.raises(ValueError) as error:
@@ -414,9 +532,14 @@ def finished_run(bundled_records, tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("other", [lambda: BUILDERS["koala-plus"](), lambda: BUILDERS["koala"](fusion=False)],
-                         ids=["koala-plus", "no fusion"])
-def test_checkpoint_of_another_architecture_is_named(bundled_records, finished_run, tmp_path, other):
+@pytest.mark.parametrize(
+    "other",
+    [lambda: BUILDERS["koala-plus"](), lambda: BUILDERS["koala"](fusion=False)],
+    ids=["koala-plus", "no fusion"],
+)
+def test_checkpoint_of_another_architecture_is_named(
+    bundled_records, finished_run, tmp_path, other
+):
     run = shutil.copytree(finished_run, tmp_path / "run")
     checkpoint = run / "checkpoint-0001.weights.h5"
     network = other()
@@ -446,13 +569,28 @@ def test_hostile_photographs_are_colored_or_named_and_none_stops_the_others(mode
     expected = make_hostile(tmp_path / "hostile")
     assert len(expected) >= 200
     log = tmp_path / "log"
-    assert finish("colorize", tmp_path / "hostile", "-o", tmp_path / "colored", "--model", model_file, log=log) == 1
+    assert (
+        finish(
+            "colorize",
+            tmp_path / "hostile",
+            "-o",
+            tmp_path / "colored",
+            "--model",
+            model_file,
+            log=log,
+        )
+        == 1
+    )
     text = log.read_bytes().decode()  # read_text would change a name that holds a carriage return
     assert "Traceback" not in text
     outcomes = {"colored": [], "named": []}
     for path, fate in expected.items():
         shown = str(path).encode("utf-8", "backslashreplace").decode()
-        outcome, = [outcome for outcome, mark in (("colored", f"{shown} -> "), ("named", f"left out {shown}: ")) if mark in text]
+        (outcome,) = [
+            outcome
+            for outcome, mark in (("colored", f"{shown} -> "), ("named", f"left out {shown}: "))
+            if mark in text
+        ]
         assert fate in (outcome, "either"), shown
         outcomes[outcome].append(path)
     assert f"{len(outcomes['colored'])} of {len(expected)} coloured" in text
@@ -471,9 +609,18 @@ def test_hostile_photographs_are_prepared_or_named(tmp_path):
     (tmp_path / "hostile").mkdir()
     expected = make_hostile(tmp_path / "hostile")
     log = tmp_path / "log"
-    assert finish("prepare", tmp_path / "hostile", "-o", tmp_path / "records", "--size", "40", log=log) == 0
+    assert (
+        finish("prepare", tmp_path / "hostile", "-o", tmp_path / "records", "--size", "40", log=log)
+        == 0
+    )
     report = prepare(tmp_path / "hostile", tmp_path / "records", size=40, progress=False)
     assert report["train"] + report["validation"] > 20
-    assert not [path for path, fate in expected.items() if fate == "named" and path.is_file()
-                and path.suffix in (".jpg", ".png") and str(path) not in report["skipped"]]
+    assert not [
+        path
+        for path, fate in expected.items()
+        if fate == "named"
+        and path.is_file()
+        and path.suffix in (".jpg", ".png")
+        and str(path) not in report["skipped"]
+    ]
     assert int((tmp_path / "log.memory").read_text()) < 3e9

@@ -30,12 +30,16 @@ def test_red_is_darker_and_blue_lighter_on_older_film():
 
 def test_same_seed_is_the_same_film_and_another_seed_another():
     batch = np.stack([PHOTO] * 8)
-    first, again, other = (film.random_film(batch, seed).numpy() for seed in ((3, 1), (3, 1), (3, 2)))
+    first, again, other = (
+        film.random_film(batch, seed).numpy() for seed in ((3, 1), (3, 1), (3, 2))
+    )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-@pytest.mark.parametrize("rgb", [np.zeros((64, 8, 8, 3)), np.ones((64, 8, 8, 3)), np.stack([PHOTO] * 64)])
+@pytest.mark.parametrize(
+    "rgb", [np.zeros((64, 8, 8, 3)), np.ones((64, 8, 8, 3)), np.stack([PHOTO] * 64)]
+)
 def test_films_stay_in_range_and_shape(rgb):
     grey = film.random_film(rgb.astype(np.float32), (1, 2)).numpy()
     assert grey.shape == (*rgb.shape[:-1], 1) and grey.dtype == np.float32
@@ -51,7 +55,9 @@ def test_half_stay_plain_and_the_others_differ_from_each_other():
 
 
 def test_films_differ_in_contrast_in_fading_and_in_grain():
-    flat = np.linspace(0, 1, 64, dtype=np.float32)[None, :, None, None] * np.ones((200, 64, 64, 3), np.float32)
+    flat = np.linspace(0, 1, 64, dtype=np.float32)[None, :, None, None] * np.ones(
+        (200, 64, 64, 3), np.float32
+    )
     grey = film.random_film(flat, (7, 8)).numpy()[..., 0]
     black, middle, white = (grey[:, row].mean(-1) for row in (0, 32, 63))
     grain = grey[:, 32].std(-1)
@@ -61,5 +67,9 @@ def test_films_differ_in_contrast_in_fading_and_in_grain():
 
 
 def test_films_are_drawn_inside_a_data_pipeline():
-    data = tf.data.Dataset.from_tensors(np.stack([PHOTO] * 4)).map(lambda rgb: film.random_film(rgb, (3, 1)))
-    assert np.allclose(next(data.as_numpy_iterator()), film.random_film(np.stack([PHOTO] * 4), (3, 1)), atol=1e-6)
+    data = tf.data.Dataset.from_tensors(np.stack([PHOTO] * 4)).map(
+        lambda rgb: film.random_film(rgb, (3, 1))
+    )
+    assert np.allclose(
+        next(data.as_numpy_iterator()), film.random_film(np.stack([PHOTO] * 4), (3, 1)), atol=1e-6
+    )

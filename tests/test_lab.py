@@ -8,15 +8,20 @@ from hypothesis.extra.numpy import arrays
 from skimage.color import lab2rgb, rgb2lab
 
 from koala_utils import lab
-from koala_utils.photos import find_photos, read_photo, resize_short_side
+from koala_utils.downloads import find_photos
+from koala_utils.photos import read_photo, resize_short_side
 
-EDGES = np.array([(r, g, b) for r in (0, 0.5, 1) for g in (0, 0.5, 1) for b in (0, 0.5, 1)], np.float32)
+EDGES = np.array(
+    [(r, g, b) for r in (0, 0.5, 1) for g in (0, 0.5, 1) for b in (0, 0.5, 1)], np.float32
+)
 GREYS = np.repeat(np.arange(256, dtype=np.float32)[:, None] / 255, 3, axis=1)
 RANDOM = np.random.default_rng(0).random((40, 50, 3), dtype=np.float32)
 DARK = RANDOM * np.float32(0.08)  # around the straight piece of sRGB's curve
 
 
-@pytest.mark.parametrize("rgb", [EDGES, GREYS, RANDOM, DARK], ids=["edges", "greys", "random", "dark"])
+@pytest.mark.parametrize(
+    "rgb", [EDGES, GREYS, RANDOM, DARK], ids=["edges", "greys", "random", "dark"]
+)
 def test_equals_scikit_image(rgb):
     assert np.abs(lab.to_lab(rgb).numpy() - rgb2lab(rgb)).max() < 1e-3
 
@@ -68,8 +73,10 @@ def test_any_leading_shape_is_converted():
 def vivid():
     """Lightness and chroma far outside sRGB, uniformly spread."""
     rng = np.random.default_rng(2)
-    return (rng.uniform(-0.9, 0.9, (2000, 1)).astype(np.float32),
-            rng.uniform(-1, 1, (2000, 2)).astype(np.float32))
+    return (
+        rng.uniform(-0.9, 0.9, (2000, 1)).astype(np.float32),
+        rng.uniform(-1, 1, (2000, 2)).astype(np.float32),
+    )
 
 
 def deviations(rgb, lightness, chroma):
@@ -88,7 +95,9 @@ def test_impossible_colors_keep_lightness_and_hue_better_than_clipping(vivid):
     wanted = np.concatenate([(vivid[0] + 1) * 50, vivid[1] * lab.CHROMA_SCALE], axis=-1)
     clipped = np.clip(lab.from_lab(wanted).numpy(), 0, 1)
     assert ours.min() >= 0 and ours.max() <= 1
-    (light, hue), (light_clipped, hue_clipped) = (deviations(rgb, *vivid) for rgb in (ours, clipped))
+    (light, hue), (light_clipped, hue_clipped) = (
+        deviations(rgb, *vivid) for rgb in (ours, clipped)
+    )
     assert light < 0.5 < 3 < light_clipped
     assert hue < 0.05 and hue < hue_clipped / 3
 

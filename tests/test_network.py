@@ -7,39 +7,82 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koala_utils import quantization
-from koala_utils.network import (build_network, build_plus, chroma_of, freeze_encoder, fuse_by_broadcasting,
-                                 fuse_by_stacking, predict, predict_chroma)
+from koala_utils.network import (
+    build_network,
+    build_plus,
+    chroma_of,
+    freeze_encoder,
+    fuse_by_broadcasting,
+    fuse_by_stacking,
+    predict,
+    predict_chroma,
+)
 
 RNG = np.random.default_rng(0)
 VECTOR = RNG.normal(size=(1, 1000)).astype(np.float32)
 
 
 def lightness(height, width, count=1):
-    return np.random.default_rng(height * 100 + width).uniform(-1, 1, (count, height, width, 1)).astype(np.float32)
+    return (
+        np.random.default_rng(height * 100 + width)
+        .uniform(-1, 1, (count, height, width, 1))
+        .astype(np.float32)
+    )
 
 
 # ---------------------------------------------------------------- layers
 
 
 def convolutions(network):
-    return [(layer.name, layer.filters, layer.strides[0], layer.kernel_size[0], layer.activation.__name__)
-            for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    return [
+        (
+            layer.name,
+            layer.filters,
+            layer.strides[0],
+            layer.kernel_size[0],
+            layer.activation.__name__,
+        )
+        for layer in network.layers
+        if isinstance(layer, keras.layers.Conv2D)
+    ]
 
 
 def test_encoder_is_the_paper_s():
     encoder = [rest for name, *rest in convolutions(build_network()) if name.startswith("encoder")]
-    assert encoder == [[filters, stride, 3, "relu"] for filters, stride in (
-        (64, 2), (128, 1), (128, 2), (256, 1), (256, 2), (512, 1), (512, 1), (256, 1))]
+    assert encoder == [
+        [filters, stride, 3, "relu"]
+        for filters, stride in (
+            (64, 2),
+            (128, 1),
+            (128, 2),
+            (256, 1),
+            (256, 2),
+            (512, 1),
+            (512, 1),
+            (256, 1),
+        )
+    ]
 
 
 def test_decoder_is_the_paper_s():
     network = build_network()
     start = network.layers.index(network.get_layer("fusion"))
-    steps = [("up", layer.size[0], layer.interpolation) if isinstance(layer, keras.layers.UpSampling2D)
-             else (layer.filters, layer.strides[0], layer.kernel_size[0], layer.activation.__name__)
-             for layer in network.layers[start + 1:]]
-    assert steps == [(128, 1, 3, "relu"), ("up", 2, "nearest"), (64, 1, 3, "relu"), (64, 1, 3, "relu"),
-                     ("up", 2, "nearest"), (32, 1, 3, "relu"), (2, 1, 3, "tanh"), ("up", 2, "bilinear")]
+    steps = [
+        ("up", layer.size[0], layer.interpolation)
+        if isinstance(layer, keras.layers.UpSampling2D)
+        else (layer.filters, layer.strides[0], layer.kernel_size[0], layer.activation.__name__)
+        for layer in network.layers[start + 1 :]
+    ]
+    assert steps == [
+        (128, 1, 3, "relu"),
+        ("up", 2, "nearest"),
+        (64, 1, 3, "relu"),
+        (64, 1, 3, "relu"),
+        ("up", 2, "nearest"),
+        (32, 1, 3, "relu"),
+        (2, 1, 3, "tanh"),
+        ("up", 2, "bilinear"),
+    ]
 
 
 def test_parameters_are_those_of_the_paper_s_layers():
@@ -104,16 +147,29 @@ def test_photographs_of_a_batch_do_not_mix(network):
 
 def test_stacking_and_broadcasting_are_the_same_numbers():
     keras.utils.set_random_seed(3)
-    features, embedding = keras.Input(batch_shape=(2, 3, 5, 256)), keras.Input(batch_shape=(2, 1000))
+    features, embedding = (
+        keras.Input(batch_shape=(2, 3, 5, 256)),
+        keras.Input(batch_shape=(2, 1000)),
+    )
     stacking = keras.Model([features, embedding], fuse_by_stacking(features, embedding))
     broadcasting = keras.Model([features, embedding], fuse_by_broadcasting(features, embedding))
-    local, everywhere = (broadcasting.get_layer(name) for name in ("fusion_features", "fusion_embedding"))
+    local, everywhere = (
+        broadcasting.get_layer(name) for name in ("fusion_features", "fusion_embedding")
+    )
     bias = RNG.normal(size=256)
     everywhere.bias.assign(bias)
-    kernel = np.concatenate([keras.ops.convert_to_numpy(local.kernel)[0, 0], keras.ops.convert_to_numpy(everywhere.kernel)])
+    kernel = np.concatenate(
+        [
+            keras.ops.convert_to_numpy(local.kernel)[0, 0],
+            keras.ops.convert_to_numpy(everywhere.kernel),
+        ]
+    )
     stacking.get_layer("fusion").set_weights([kernel[None, None], bias])
 
-    inputs = [RNG.normal(size=(2, 3, 5, 256)).astype(np.float32), RNG.normal(size=(2, 1000)).astype(np.float32)]
+    inputs = [
+        RNG.normal(size=(2, 3, 5, 256)).astype(np.float32),
+        RNG.normal(size=(2, 1000)).astype(np.float32),
+    ]
     one, other = (keras.ops.convert_to_numpy(model(inputs)) for model in (stacking, broadcasting))
     assert one.shape == other.shape == (2, 3, 5, 256)
     assert np.abs(one - other).max() < 1e-4
@@ -121,13 +177,17 @@ def test_stacking_and_broadcasting_are_the_same_numbers():
 
 
 def test_embedding_changes_the_colors(network):
-    one, other = (predict_chroma(network, lightness(16, 16), vector) for vector in (VECTOR, -VECTOR))
+    one, other = (
+        predict_chroma(network, lightness(16, 16), vector) for vector in (VECTOR, -VECTOR)
+    )
     assert np.abs(one - other).max() > 1e-3
 
 
 def test_ablation_takes_the_embedding_and_ignores_it():
     network = build_network(fusion=False)
-    one, other = (predict_chroma(network, lightness(16, 16), vector) for vector in (VECTOR, -VECTOR))
+    one, other = (
+        predict_chroma(network, lightness(16, 16), vector) for vector in (VECTOR, -VECTOR)
+    )
     assert np.abs(one - other).max() < 1e-6 < one.std()
     assert network.count_params() == build_network().count_params() - 1000 * 256
 
@@ -145,7 +205,9 @@ def plus():
 def test_koala_plus_takes_any_size(plus, size):
     logits = predict(plus, lightness(*size, count=2), np.repeat(VECTOR, 2, axis=0))
     assert logits.shape == (2, *(-(-side // 32) * 8 for side in size), 261)
-    cautious, vivid = (predict_chroma(plus, lightness(*size), VECTOR, vividness) for vividness in (0.0, 1.0))
+    cautious, vivid = (
+        predict_chroma(plus, lightness(*size), VECTOR, vividness) for vividness in (0.0, 1.0)
+    )
     assert cautious.shape == vivid.shape == (1, *size, 2) and cautious.dtype == np.float32
     assert np.abs(vivid).mean() > np.abs(cautious).mean() > 0
 
@@ -164,7 +226,11 @@ def test_chroma_of_koala_plus_is_decoded_and_enlarged(plus):
 
 def test_every_scale_of_the_encoder_reaches_the_output(plus):
     names = [layer.name for layer in plus.layers]
-    assert [name for name in names if name.endswith("_skip")] == ["decoder_1_skip", "decoder_2_skip", "decoder_3_skip"]
+    assert [name for name in names if name.endswith("_skip")] == [
+        "decoder_1_skip",
+        "decoder_2_skip",
+        "decoder_3_skip",
+    ]
     without = build_plus(skips=False)
     assert without.count_params() == plus.count_params() - 9 * (576 * 256 + 192 * 128 + 144 * 96)
 
@@ -174,7 +240,15 @@ def test_frozen_encoder_leaves_fusion_and_decoder_to_be_trained():
     whole = len(network.trainable_variables)
     freeze_encoder(network)
     names = {variable.path.split("/")[0] for variable in network.trainable_variables}
-    assert names == {"fusion_features", "fusion_embedding", "decoder_1", "decoder_2", "decoder_3", "decoder_4", "bins"}
+    assert names == {
+        "fusion_features",
+        "fusion_embedding",
+        "decoder_1",
+        "decoder_2",
+        "decoder_3",
+        "decoder_4",
+        "bins",
+    }
     assert len(network.trainable_variables) < whole
 
 

@@ -13,8 +13,9 @@ import tifffile
 from helpers import assert_one_sentence, files_in, full_disk, make_noise, make_photo, save
 from PIL import Image, ImageCms
 
-from koala_utils import photos
-from koala_utils.photos import PhotoError, download, find_photos, read_photo, read_photo_and_metadata, save_photo
+from koala_utils import downloads, photos
+from koala_utils.downloads import download, find_photos
+from koala_utils.photos import PhotoError, read_photo, read_photo_and_metadata, save_photo
 
 UPRIGHT = {  # EXIF orientation -> what turns the stored pixels upright
     1: lambda a: a,
@@ -69,8 +70,15 @@ def test_exif_rotation_is_applied_to_16_bit_grey(tmp_path):
 
 
 @pytest.mark.parametrize("suffix, tolerance", [("jpg", 3), ("tif", 0)])
-@pytest.mark.parametrize("cmyk, rgb", [((0, 0, 0, 0), [255, 255, 255]), ((255, 0, 0, 0), [0, 255, 255]),
-                                       ((0, 255, 255, 0), [255, 0, 0]), ((0, 0, 0, 255), [0, 0, 0])])
+@pytest.mark.parametrize(
+    "cmyk, rgb",
+    [
+        ((0, 0, 0, 0), [255, 255, 255]),
+        ((255, 0, 0, 0), [0, 255, 255]),
+        ((0, 255, 255, 0), [255, 0, 0]),
+        ((0, 0, 0, 255), [0, 0, 0]),
+    ],
+)
 def test_cmyk_becomes_rgb(tmp_path, suffix, tolerance, cmyk, rgb):
     path = tmp_path / f"a.{suffix}"
     Image.new("CMYK", (16, 16), cmyk).save(path)
@@ -91,18 +99,28 @@ def test_transparent_palette_entry_becomes_white(tmp_path):
     assert read_photo(tmp_path / "a.png").tolist() == [[[255, 255, 255], [0, 200, 10]]]
 
 
-@pytest.mark.parametrize("mode, value, expected", [
-    ("RGBA", (10, 20, 30, 0), [255, 255, 255]), ("RGBA", (10, 20, 30, 255), [10, 20, 30]),
-    ("RGBA", (0, 0, 200, 128), [127, 127, 227]), ("LA", (40, 255), [40, 40, 40]), ("LA", (0, 128), [127, 127, 127]),
-    ("L", 77, [77, 77, 77]), ("1", 1, [255, 255, 255]), ("1", 0, [0, 0, 0]),
-])
+@pytest.mark.parametrize(
+    "mode, value, expected",
+    [
+        ("RGBA", (10, 20, 30, 0), [255, 255, 255]),
+        ("RGBA", (10, 20, 30, 255), [10, 20, 30]),
+        ("RGBA", (0, 0, 200, 128), [127, 127, 227]),
+        ("LA", (40, 255), [40, 40, 40]),
+        ("LA", (0, 128), [127, 127, 127]),
+        ("L", 77, [77, 77, 77]),
+        ("1", 1, [255, 255, 255]),
+        ("1", 0, [0, 0, 0]),
+    ],
+)
 def test_alpha_is_laid_on_white_and_grey_is_repeated(tmp_path, mode, value, expected):
     Image.new(mode, (3, 2), value).save(tmp_path / "a.png")
     assert np.abs(np.subtract(only_value(tmp_path / "a.png"), expected)).max() <= 1
 
 
 def test_color_that_a_png_declares_transparent_becomes_white(tmp_path):
-    save(np.array([[[255, 0, 0], [0, 9, 0]]], np.uint8), tmp_path / "a.png", transparency=(255, 0, 0))
+    save(
+        np.array([[[255, 0, 0], [0, 9, 0]]], np.uint8), tmp_path / "a.png", transparency=(255, 0, 0)
+    )
     assert read_photo(tmp_path / "a.png").tolist() == [[[255, 255, 255], [0, 9, 0]]]
 
 
@@ -117,15 +135,32 @@ def test_16_bit_grey_keeps_its_scale(tmp_path, suffix):
 
 
 def test_jpeg_is_decoded_small_where_that_will_do(tmp_path):
-    photo = photos.read_photo(photos.find_photos("bundled")[3])
+    photo = photos.read_photo(downloads.find_photos("bundled")[3])
     large = np.asarray(Image.fromarray(photo).resize((2400, 1600), Image.LANCZOS))
     path = save(large, tmp_path / "large.jpg")
     assert read_photo(path).shape == (1600, 2400, 3)
-    for asked, got in ((100, (200, 300)), (400, (400, 600)), (401, (800, 1200)), (1600, (1600, 2400)), (5000, (1600, 2400))):
+    for asked, got in (
+        (100, (200, 300)),
+        (400, (400, 600)),
+        (401, (800, 1200)),
+        (1600, (1600, 2400)),
+        (5000, (1600, 2400)),
+    ):
         assert read_photo(path, short_side=asked).shape[:2] == got
-    whole, part = (photos.resize_short_side(read_photo(path, short_side=side), 224).astype(int) for side in (None, 448))
-    assert whole.shape == part.shape and np.abs(whole - part).mean() < 1 and np.abs(whole - part).max() < 16
-    assert read_photo(save(large[:64], tmp_path / "strip.png"), short_side=8).shape == (64, 2400, 3)  # a PNG has one size
+    whole, part = (
+        photos.resize_short_side(read_photo(path, short_side=side), 224).astype(int)
+        for side in (None, 448)
+    )
+    assert (
+        whole.shape == part.shape
+        and np.abs(whole - part).mean() < 1
+        and np.abs(whole - part).max() < 16
+    )
+    assert read_photo(save(large[:64], tmp_path / "strip.png"), short_side=8).shape == (
+        64,
+        2400,
+        3,
+    )  # a PNG has one size
 
 
 def test_16_bit_grey_of_the_other_byte_order_keeps_its_scale(tmp_path):
@@ -141,11 +176,17 @@ def test_16_bit_color_tiff_keeps_its_scale(tmp_path):
 
 def test_16_bit_color_png_keeps_its_scale(tmp_path):
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     row = b"\0" + np.array([0, 25700, 65535], ">u2").tobytes()
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
-                                     + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b""))
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(row))
+        + chunk(b"IEND", b"")
+    )
     assert read_photo(tmp_path / "a.png").tolist() == [[[0, 100, 255]]]
 
 
@@ -183,7 +224,9 @@ def test_first_picture_of_a_multi_picture_jpeg_is_read(tmp_path):
     assert np.abs(np.subtract(only_value(tmp_path / "a.jpg"), [255, 0, 0])).max() <= 2
 
 
-@pytest.mark.parametrize("suffix, kind", [("png", "JPEG"), ("webp", None), ("bmp", None), ("ppm", None)])
+@pytest.mark.parametrize(
+    "suffix, kind", [("png", "JPEG"), ("webp", None), ("bmp", None), ("ppm", None)]
+)
 def test_content_and_not_the_extension_decides(tmp_path, suffix, kind):
     photo = make_photo(2)
     path = save(photo, tmp_path / f"a.{suffix}", format=kind, quality=100)
@@ -220,19 +263,22 @@ def test_refused_file_is_named_with_its_folder_also_where_a_path_object_was_give
 def test_truncated_file_is_refused(tmp_path, suffix, kept):
     path = save(make_noise(3), tmp_path / f"half.{suffix}")
     data = path.read_bytes()
-    path.write_bytes(data[:int(len(data) * kept)])
+    path.write_bytes(data[: int(len(data) * kept)])
     refuse(path)
 
 
 def test_damaged_file_is_refused(tmp_path):
     path = save(make_noise(3), tmp_path / "damaged.png")
     data = bytearray(path.read_bytes())
-    data[len(data) // 2:len(data) // 2 + 40] = bytes(40)
+    data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
     path.write_bytes(data)
     refuse(path, "damaged")
 
 
-@pytest.mark.parametrize("content", [b"", b"Dear diary, today I saw a koala.\n" * 20, b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"Dear diary, today I saw a koala.\n" * 20, b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"],
+)
 def test_file_that_is_no_photograph_is_refused(tmp_path, content):
     (tmp_path / "diary.jpg").write_bytes(content)
     refuse(tmp_path / "diary.jpg")
@@ -243,7 +289,9 @@ def test_missing_file_and_folder_are_refused(tmp_path):
     refuse(tmp_path, "folder")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read every file")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read every file"
+)
 def test_file_without_permission_is_refused(tmp_path):
     path = save(make_photo(), tmp_path / "secret.png")
     path.chmod(0)
@@ -257,10 +305,19 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path):
 
 
 def test_refusal_never_names_a_limit_that_the_file_does_not_exceed(tmp_path):
-    header = struct.pack(">IIBBBBB", 14_000, 13_500, 8, 2, 0, 0, 0)  # 189 megapixels, fewer than are read
+    header = struct.pack(
+        ">IIBBBBB", 14_000, 13_500, 8, 2, 0, 0, 0
+    )  # 189 megapixels, fewer than are read
     chunk = b"IHDR" + header
-    (tmp_path / "wide.png").write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
-                                        + struct.pack(">I", zlib.crc32(chunk)) + struct.pack(">I", 9) + b"IDAT" + b"123")
+    (tmp_path / "wide.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + struct.pack(">I", 9)
+        + b"IDAT"
+        + b"123"
+    )
     with pytest.raises(PhotoError) as error:
         read_photo(tmp_path / "wide.png")
     assert "more than 200,000,000" not in str(error.value)
@@ -290,7 +347,10 @@ def test_unknown_extension_is_refused_and_leaves_nothing(tmp_path, name):
     assert files_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("array", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)])
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)],
+)
 def test_what_is_no_photograph_is_not_saved(tmp_path, array):
     with pytest.raises(PhotoError):
         save_photo(array, tmp_path / "a.png")
@@ -317,8 +377,13 @@ def test_folder_that_is_a_file_is_one_error(tmp_path):
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
 def test_metadata_is_kept_and_the_rotation_taken_out(tmp_path, suffix):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    save(make_photo(5, 24, 40), tmp_path / "in.jpg", quality=95, icc_profile=profile,
-         exif=with_orientation(6, x013B="Dorothea Lange", x010E="a barn"))
+    save(
+        make_photo(5, 24, 40),
+        tmp_path / "in.jpg",
+        quality=95,
+        icc_profile=profile,
+        exif=with_orientation(6, x013B="Dorothea Lange", x010E="a barn"),
+    )
     photo, metadata = read_photo_and_metadata(tmp_path / "in.jpg")
     save_photo(photo, tmp_path / f"out.{suffix}", metadata)
     with Image.open(tmp_path / f"out.{suffix}") as image:
@@ -394,8 +459,16 @@ def test_missing_and_empty_sources_are_one_sentence(tmp_path):
 
 def test_bundled_collections_are_there_and_colored_as_named():
     color, historical = find_photos("bundled"), find_photos("bundled-historical")
-    assert [path.stem for path in color] == ["astronaut", "chelsea", "china", "coffee", "flower", "grace_hopper",
-                                             "motorcycle", "rocket"]
+    assert [path.stem for path in color] == [
+        "astronaut",
+        "chelsea",
+        "china",
+        "coffee",
+        "flower",
+        "grace_hopper",
+        "motorcycle",
+        "rocket",
+    ]
     assert len(historical) >= 5
     assert all(photos.read_for_training(path).ndim == 3 for path in color)
     assert all(min(read_photo(path).shape[:2]) >= 400 for path in historical)
@@ -414,7 +487,7 @@ def test_published_collection_is_read_in_place(published, name, count):
 
 @pytest.mark.parametrize("name", ["test", "historical", "plates"])
 def test_collection_without_a_network_says_what_to_do(monkeypatch, dead_url, name):
-    rows = [{**row, "url": f"{dead_url}/{row['path']}"} for row in photos.registry(name)]
+    rows = [{**row, "url": f"{dead_url}/{row['path']}"} for row in downloads.registry(name)]
     monkeypatch.setattr(photos, "registry", lambda _: rows)
     with pytest.raises(PhotoError) as error:
         find_photos(name)
@@ -422,14 +495,20 @@ def test_collection_without_a_network_says_what_to_do(monkeypatch, dead_url, nam
 
 
 def published_row(site, path, body, digest=None):
-    return {"path": path, "url": site.put("/" + path, body), "sha256": digest or hashlib.sha256(body).hexdigest()}
+    return {
+        "path": path,
+        "url": site.put("/" + path, body),
+        "sha256": digest or hashlib.sha256(body).hexdigest(),
+    }
 
 
 def test_collection_is_downloaded_once_and_checked(monkeypatch, site, empty_cache, tmp_path):
     body = save(make_photo(), tmp_path / "a.png").read_bytes()
     rows = [published_row(site, "nips2017/a.png", body)]
     monkeypatch.setattr(photos, "registry", lambda _: rows)
-    assert find_photos("test") == find_photos("test") == [empty_cache / "test" / "nips2017" / "a.png"]
+    assert (
+        find_photos("test") == find_photos("test") == [empty_cache / "test" / "nips2017" / "a.png"]
+    )
     assert site.requests == ["/nips2017/a.png"]
 
 
@@ -463,10 +542,10 @@ def test_imagenette_without_a_network_says_what_to_do(monkeypatch, dead_url, emp
 
 def test_registries_hold_what_a_download_needs():
     for name, count in (("test", 150), ("historical", 71)):
-        rows = photos.registry(name)
+        rows = downloads.registry(name)
         assert len({row["path"] for row in rows}) == count
         assert all(len(row["sha256"]) == 64 and row["url"].startswith("https://") for row in rows)
-    assert all(0 <= int(row["label"]) < 1000 for row in photos.registry("test"))
+    assert all(0 <= int(row["label"]) < 1000 for row in downloads.registry("test"))
 
 
 # ---------------------------------------------------------------- lists of urls
@@ -480,8 +559,10 @@ def jpeg(seed):
 
 def test_list_of_urls_may_hold_comments_and_blank_lines(site, tmp_path):
     urls = [site.put(f"/{seed}.jpg", jpeg(seed)) for seed in range(3)]
-    (tmp_path / "urls.txt").write_text(f"# koalas\n\n  {urls[0]}\n{urls[1]}  \n\n#{urls[2]}\n{urls[0]}\n")
-    assert photos.read_urls(tmp_path / "urls.txt") == urls[:2]
+    (tmp_path / "urls.txt").write_text(
+        f"# koalas\n\n  {urls[0]}\n{urls[1]}  \n\n#{urls[2]}\n{urls[0]}\n"
+    )
+    assert downloads.read_urls(tmp_path / "urls.txt") == urls[:2]
     found, skipped = download(tmp_path / "urls.txt", tmp_path / "got")
     assert skipped == {}
     assert sorted(path.read_bytes() for path in found) == sorted([jpeg(0), jpeg(1)])
@@ -527,7 +608,9 @@ def test_photographs_of_one_name_do_not_overwrite_each_other(site, tmp_path):
 
 
 def test_text_file_of_urls_is_a_source(site, tmp_path, empty_cache):
-    (tmp_path / "koalas.txt").write_text(site.put("/a.jpg?size=large", jpeg(0)) + "\n" + site.url + "/gone.jpg\n")
+    (tmp_path / "koalas.txt").write_text(
+        site.put("/a.jpg?size=large", jpeg(0)) + "\n" + site.url + "/gone.jpg\n"
+    )
     site.pages["/a.jpg?size=large"] = 200, jpeg(0), None
     found = find_photos(tmp_path / "koalas.txt")
     assert [path.read_bytes() for path in found] == [jpeg(0)]
@@ -553,17 +636,26 @@ def test_grey_and_toned_scans_are_nearly_grey_and_photographs_are_not():
 
 
 def test_photograph_unfit_for_training_is_refused_with_the_reason(tmp_path):
-    small, grey = save(make_photo(1, 31, 200), tmp_path / "small.png"), np.full((64, 64, 3), 90, np.uint8)
+    small, grey = (
+        save(make_photo(1, 31, 200), tmp_path / "small.png"),
+        np.full((64, 64, 3), 90, np.uint8),
+    )
     cases = {small: "too small", save(grey, tmp_path / "fog.png"): "nearly grey"}
     for path, reason in cases.items():
         with pytest.raises(PhotoError) as error:
             photos.read_for_training(path)
         assert reason in str(error.value) and path.name in str(error.value)
-    assert photos.read_for_training(save(make_photo(1, 32, 200), tmp_path / "fits.png")).shape == (32, 200, 3)
+    assert photos.read_for_training(save(make_photo(1, 32, 200), tmp_path / "fits.png")).shape == (
+        32,
+        200,
+        3,
+    )
 
 
-@pytest.mark.parametrize("shape, expected", [((100, 200), (50, 100)), ((300, 90), (167, 50)), ((50, 70), (50, 70)),
-                                             ((20, 400), (20, 400))])
+@pytest.mark.parametrize(
+    "shape, expected",
+    [((100, 200), (50, 100)), ((300, 90), (167, 50)), ((50, 70), (50, 70)), ((20, 400), (20, 400))],
+)
 def test_short_side_is_shrunk_and_never_enlarged(shape, expected):
     assert photos.resize_short_side(make_photo(0, *shape), 50).shape[:2] == expected
 
@@ -580,10 +672,13 @@ def test_square_is_cut_from_the_middle(height, width):
     side = min(height, width)
     assert square.shape == (side, side, 3)
     top, left = (height - side) // 2, (width - side) // 2
-    assert np.array_equal(square, photo[top:top + side, left:left + side])
+    assert np.array_equal(square, photo[top : top + side, left : left + side])
 
 
 def test_reasons_are_counted():
-    reasons = ["/p/a.jpg: nearly grey, no colour to learn from.", "/p/b.jpg: nearly grey, no colour to learn from.",
-               "/p/c.jpg: damaged or cut short (image file is truncated)."]
+    reasons = [
+        "/p/a.jpg: nearly grey, no colour to learn from.",
+        "/p/b.jpg: nearly grey, no colour to learn from.",
+        "/p/c.jpg: damaged or cut short (image file is truncated).",
+    ]
     assert photos.summarize(reasons) == "2 nearly grey, 1 damaged or cut short"

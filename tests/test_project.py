@@ -21,13 +21,19 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def requirements():
     """All requirements of pyproject.toml with those of the extras: name -> specifier."""
-    lines = PROJECT["dependencies"] + [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
+    lines = PROJECT["dependencies"] + [
+        line for extra in PROJECT["optional-dependencies"].values() for line in extra
+    ]
     return {canonicalize_name(r.name): str(r.specifier) for r in map(Requirement, lines)}
 
 
 def tracked_files():
-    listing = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
-                             capture_output=True, text=True)
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     if listing.returncode:
         pytest.skip("not a git checkout: what is tracked is not known")
     return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
@@ -46,33 +52,52 @@ def test_conda_environment_has_the_same_requirements():
     pip = next(line["pip"] for line in environment["dependencies"] if isinstance(line, dict))
     assert f"python{PROJECT['requires-python']}" in conda and "pip" in conda
     assert "-e ." in pip
-    listed = {canonicalize_name(r.name): str(r.specifier) for r in map(Requirement, set(pip) - {"-e ."})}
+    listed = {
+        canonicalize_name(r.name): str(r.specifier) for r in map(Requirement, set(pip) - {"-e ."})
+    }
     assert listed == requirements()
 
 
 def test_pinned_constraints_satisfy_every_bound():
-    lines = (line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    lines = (
+        line.split("#")[0].strip()
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    )
     pins = {canonicalize_name(r.name): r for r in (Requirement(line) for line in lines if line)}
     assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin in pins.values())
     for name, specifier in requirements().items():
         assert name in pins
-        assert Requirement(f"{name}{specifier}").specifier.contains(str(pins[name].specifier).removeprefix("=="))
+        assert Requirement(f"{name}{specifier}").specifier.contains(
+            str(pins[name].specifier).removeprefix("==")
+        )
 
 
 def test_package_imports_only_what_it_requires():
     import sys
 
     needed = {"pil": "pillow", "skimage": "scikit-image"}
-    required = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]} | {"koala-utils"}
-    course = {canonicalize_name(Requirement(line).name) for line in PROJECT["optional-dependencies"]["course"]}
+    required = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]} | {
+        "koala-utils"
+    }
+    course = {
+        canonicalize_name(Requirement(line).name)
+        for line in PROJECT["optional-dependencies"]["course"]
+    }
     for path in (ROOT / "koala_utils").glob("*.py"):
-        allowed = required | course | {"traitlets"} if path.name == "demo.py" else required  # the widgets; ipywidgets brings traitlets
+        allowed = (
+            required | course | {"traitlets"} if path.name == "demo.py" else required
+        )  # the widgets; ipywidgets brings traitlets
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
-                [node.module] if isinstance(node, ast.ImportFrom) else [])
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else ([node.module] if isinstance(node, ast.ImportFrom) else [])
+            )
             for name in (name.split(".")[0] for name in names):
                 package = needed.get(name.lower(), canonicalize_name(name))
-                assert name in sys.stdlib_module_names or package in allowed, f"{path.name} imports {name}"
+                assert name in sys.stdlib_module_names or package in allowed, (
+                    f"{path.name} imports {name}"
+                )
 
 
 # ---------------------------------------------------------------- notebooks
@@ -80,7 +105,9 @@ def test_package_imports_only_what_it_requires():
 
 def test_every_notebook_of_the_course_is_there_with_its_solutions():
     numbers = [f"{number:02d}" for number in range(9)]
-    assert [path.name[:2] for path in NOTEBOOKS] == numbers and [path.name[:2] for path in SOLUTIONS] == numbers
+    assert [path.name[:2] for path in NOTEBOOKS] == numbers and [
+        path.name[:2] for path in SOLUTIONS
+    ] == numbers
 
 
 def cells(path, kind="code"):
@@ -97,7 +124,9 @@ def test_notebook_is_committed_with_its_outputs_and_without_errors(path):
     outputs = [output for cell in cells(path) for output in cell["outputs"]]
     assert outputs
     assert not [output for output in outputs if output["output_type"] == "error"]
-    assert not [cell for cell in cells(path) if source(cell).strip() and cell["execution_count"] is None]
+    assert not [
+        cell for cell in cells(path) if source(cell).strip() and cell["execution_count"] is None
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -112,12 +141,16 @@ def test_every_picture_of_a_notebook_has_an_alt_text(path):
         for output in cell["outputs"]:
             for mime in (mime for mime in output.get("data", {}) if mime.startswith("image/")):
                 alt = output.get("metadata", {}).get(mime, {}).get("alt", "")
-                assert len(alt.split()) >= 4, f"a picture without alt text after: {source(cell)[:80]}"
+                assert len(alt.split()) >= 4, (
+                    f"a picture without alt text after: {source(cell)[:80]}"
+                )
                 pictures += 1
     assert pictures
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path", NOTEBOOKS + SOLUTIONS, ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_code_cells_are_short(path):
     for cell in cells(path):
         lines = [line for line in source(cell).splitlines() if line.strip()]
@@ -127,11 +160,18 @@ def test_code_cells_are_short(path):
 def checks(path):
     """The cells that check an exercise: their source, and what they printed when the notebook was last run."""
     tagged = [cell for cell in cells(path) if "exercise-check" in cell["metadata"].get("tags", [])]
-    assert all("nbval-check-output" in cell["metadata"]["tags"] for cell in tagged)  # so that the tests hold them to it
-    return [(source(cell), "".join(source({"source": output["text"]}) for output in cell["outputs"])) for cell in tagged]
+    assert all(
+        "nbval-check-output" in cell["metadata"]["tags"] for cell in tagged
+    )  # so that the tests hold them to it
+    return [
+        (source(cell), "".join(source({"source": output["text"]}) for output in cell["outputs"]))
+        for cell in tagged
+    ]
 
 
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.name[0].isdigit()], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in NOTEBOOKS if path.name[0].isdigit()], ids=lambda path: path.stem
+)
 def test_exercises_fail_unsolved_and_pass_solved(path):
     unsolved, solved = checks(path), checks(path.parent / "solutions" / path.name)
     assert unsolved and [cell for cell, _ in unsolved] == [cell for cell, _ in solved]
@@ -140,7 +180,11 @@ def test_exercises_fail_unsolved_and_pass_solved(path):
 
 
 def test_notebook_0_lists_every_other_notebook_of_the_course():
-    outputs = [output for cell in cells(ROOT / "notebooks" / "00_start_here.ipynb") for output in cell["outputs"]]
+    outputs = [
+        output
+        for cell in cells(ROOT / "notebooks" / "00_start_here.ipynb")
+        for output in cell["outputs"]
+    ]
     table = "".join("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
     numbered = [path.name for path in NOTEBOOKS if re.match(r"0[1-9]", path.name)]
     listed = re.findall(r"\]\(([^)]+)\)", table)
@@ -150,11 +194,17 @@ def test_notebook_0_lists_every_other_notebook_of_the_course():
 # ---------------------------------------------------------------- code that runs everywhere
 
 
-SCRIPTS = sorted(path for folder in ("koala_utils", "notebooks", "report", "docs") for path in (ROOT / folder).glob("*.py"))
+SCRIPTS = sorted(
+    path
+    for folder in ("koala_utils", "notebooks", "report", "docs")
+    for path in (ROOT / folder).glob("*.py")
+)
 CODE = SCRIPTS + NOTEBOOKS + SOLUTIONS
 HARMLESS = {  # no path to a file: progress, a variable of Keras, the shortening of a message; and where Path.resolve raises
     "cli.py": "os.path",
-    "run.py": "{number}/{len(paths)}", "exchange.py": "variable.name", "01_data_preparation.ipynb": "str(faulty) + '/'",
+    "run.py": "{number}/{len(paths)}",
+    "exchange.py": "variable.name",
+    "01_data_preparation.ipynb": "str(faulty) + '/'",
 }
 
 
@@ -166,26 +216,62 @@ def trees(path):
 
 def joins_a_path(node):
     """Whether an expression puts a path together by hand, or asks os.path for it."""
+
     def text(part):
         return part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
 
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return bool(re.search(r"[/\\]$", text(node.left)) or re.match(r"[/\\]", text(node.right)))
-    if isinstance(node, ast.JoinedStr):  # f"{folder}/name", but not "colours / s", "a */ b" or an address
+    if isinstance(
+        node, ast.JoinedStr
+    ):  # f"{folder}/name", but not "colours / s", "a */ b" or an address
         pairs = zip(node.values, node.values[1:])
         return "://" not in "".join(map(text, node.values)) and any(
-            isinstance(one, ast.FormattedValue) and re.match(r"[/\\](\w|$)", text(other)) for one, other in pairs)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "join":
+            isinstance(one, ast.FormattedValue) and re.match(r"[/\\](\w|$)", text(other))
+            for one, other in pairs
+        )
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "join"
+    ):
         return text(node.func.value) in ("/", "\\")
-    return isinstance(node, ast.Attribute) and node.attr == "path" and isinstance(node.value, ast.Name) and node.value.id == "os"
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == "path"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "os"
+    )
 
 
 def test_joins_of_paths_are_recognized():
     def found(text):
         return any(map(joins_a_path, ast.walk(ast.parse(text))))
 
-    assert all(map(found, ["folder + '/a.png'", "'work/' + name", "f'{folder}/{name}'", "'/'.join(parts)", "os.path.join(a, b)"]))
-    assert not any(map(found, ["folder / 'a.png'", "f'{a / b:.2f} of {c}'", "f'https://{host}/a'", "', '.join(names)", "'a' + 'b'"]))
+    assert all(
+        map(
+            found,
+            [
+                "folder + '/a.png'",
+                "'work/' + name",
+                "f'{folder}/{name}'",
+                "'/'.join(parts)",
+                "os.path.join(a, b)",
+            ],
+        )
+    )
+    assert not any(
+        map(
+            found,
+            [
+                "folder / 'a.png'",
+                "f'{a / b:.2f} of {c}'",
+                "f'https://{host}/a'",
+                "', '.join(names)",
+                "'a' + 'b'",
+            ],
+        )
+    )
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -194,15 +280,29 @@ def test_paths_are_made_by_pathlib_and_nothing_needs_a_shell(path):
         joined = [ast.unparse(node) for node in ast.walk(tree) if joins_a_path(node)]
         assert [text for text in joined if HARMLESS.get(path.name, "\n") not in text] == []
         called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-        assert not called & {"os.system", "os.popen", "get_ipython().system", "subprocess.getoutput"}
-        assert not [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "shell"]
+        assert not called & {
+            "os.system",
+            "os.popen",
+            "get_ipython().system",
+            "subprocess.getoutput",
+        }
+        assert not [
+            node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "shell"
+        ]
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_names_in_code_are_american_as_in_keras(path):
-    names = {getattr(node, field) for tree in trees(path) for node in ast.walk(tree)
-             for field in ("id", "attr", "arg", "name", "asname") if isinstance(getattr(node, field, None), str)}
-    assert [name for name in names if "colour" in name.lower() and not name.startswith("test_")] == []
+    names = {
+        getattr(node, field)
+        for tree in trees(path)
+        for node in ast.walk(tree)
+        for field in ("id", "attr", "arg", "name", "asname")
+        if isinstance(getattr(node, field, None), str)
+    }
+    assert [
+        name for name in names if "colour" in name.lower() and not name.startswith("test_")
+    ] == []
 
 
 # ---------------------------------------------------------------- recorded trainings
@@ -220,11 +320,17 @@ def history(path):
 def test_recorded_history_agrees_with_itself(path):
     rows = history(path)
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
-    if path.stem.startswith("grey-"):  # an adaptation of the classifier, which predicts no colours to compare with grey
+    if path.stem.startswith(
+        "grey-"
+    ):  # an adaptation of the classifier, which predicts no colours to compare with grey
         assert all(0 < row["val_loss"] < 2 for row in rows)
         return
-    error = "val_ab_error" if "val_ab_error" in rows[0] else "val_loss"  # the first runs had the squared error for a loss
-    grey = [row[error] / row["val_ratio"] for row in rows]  # of one run, grey's error is the same in every epoch
+    error = (
+        "val_ab_error" if "val_ab_error" in rows[0] else "val_loss"
+    )  # the first runs had the squared error for a loss
+    grey = [
+        row[error] / row["val_ratio"] for row in rows
+    ]  # of one run, grey's error is the same in every epoch
     assert max(grey) == pytest.approx(min(grey), rel=1e-4)
 
 
@@ -243,58 +349,115 @@ def markdown_files():
 def test_links_of_the_readme_and_the_notebooks_lead_somewhere():
     assert ROOT / "README.md" in markdown_files()
     texts = [(path, path.read_text(encoding="utf-8")) for path in markdown_files()]
-    texts += [(path, source(cell)) for path in NOTEBOOKS + SOLUTIONS for cell in cells(path, "markdown")]
-    links = [(path, target) for path, text in texts
-             for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)]
-    local = [(path, target.split("#")[0]) for path, target in links if not re.match(r"[a-z]+:|#", target)]
+    texts += [
+        (path, source(cell)) for path in NOTEBOOKS + SOLUTIONS for cell in cells(path, "markdown")
+    ]
+    links = [
+        (path, target)
+        for path, text in texts
+        for target in re.findall(r"\]\(([^)\s]+)\)", text)
+        + re.findall(r'(?:src|href)="([^"]+)"', text)
+    ]
+    local = [
+        (path, target.split("#")[0]) for path, target in links if not re.match(r"[a-z]+:|#", target)
+    ]
     assert local
-    missing = [f"{path.name}: {target}" for path, target in local if not (path.parent / target).exists()]
+    missing = [
+        f"{path.name}: {target}" for path, target in local if not (path.parent / target).exists()
+    ]
     assert not missing
 
 
 def test_every_word_of_the_glossary_is_used_where_it_says():
-    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| \[[^]]+\]\(([^)]+)\) \|$", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.M)
+    rows = re.findall(
+        r"^\| ([^|]+) \| ([^|]+) \| \[[^]]+\]\(([^)]+)\) \|$",
+        (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"),
+        re.M,
+    )
     terms = [term for term, _, _ in rows]
-    assert len(terms) > 30 and terms == sorted(terms, key=str.lower) and len(set(terms)) == len(terms)
+    assert (
+        len(terms) > 30 and terms == sorted(terms, key=str.lower) and len(set(terms)) == len(terms)
+    )
     for term, meaning, target in rows:
         path = (ROOT / "docs" / target).resolve()
-        text = "".join(map(source, cells(path, "markdown") + cells(path))) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
-        assert re.search(term.replace(" ", r"\s+"), text.replace("*", ""), re.I), f"{term} is not in {path.name}"
-        assert meaning.rstrip().endswith(".") and meaning.count(". ") == 0, f"{term}: not one sentence"
+        text = (
+            "".join(map(source, cells(path, "markdown") + cells(path)))
+            if path.suffix == ".ipynb"
+            else path.read_text(encoding="utf-8")
+        )
+        assert re.search(term.replace(" ", r"\s+"), text.replace("*", ""), re.I), (
+            f"{term} is not in {path.name}"
+        )
+        assert meaning.rstrip().endswith(".") and meaning.count(". ") == 0, (
+            f"{term}: not one sentence"
+        )
 
 
 def test_citation_names_this_version_and_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what the format requires
+    assert {"cff-version", "message", "title", "authors"} <= set(
+        citation
+    )  # what the format requires
     assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
-    assert "https://arxiv.org/abs/1712.03400" in [reference["url"] for reference in citation["references"]]
+    assert "https://arxiv.org/abs/1712.03400" in [
+        reference["url"] for reference in citation["references"]
+    ]
 
 
 def test_data_sheet_counts_the_photographs_as_the_registries_do():
-    from koala_utils import photos
+    from koala_utils import downloads
 
     text = (ROOT / "docs" / "data_sheet.md").read_text(encoding="utf-8")
-    rows = {row.split(" | ")[0].lstrip("| "): row.split(" | ")[1] for row in text.splitlines() if row.startswith("| ")}
-    for row, collection in (("bundled, colour", "bundled"), ("bundled, historical", "bundled-historical")):
-        assert int(rows[row]) == len(photos.find_photos(collection))
-    for name, (_, _, prefix) in photos.PUBLISHED.items():
-        assert int(rows[name]) == len([row for row in photos.registry(name) if row["path"].startswith(prefix)])
+    rows = {
+        row.split(" | ")[0].lstrip("| "): row.split(" | ")[1]
+        for row in text.splitlines()
+        if row.startswith("| ")
+    }
+    for row, collection in (
+        ("bundled, colour", "bundled"),
+        ("bundled, historical", "bundled-historical"),
+    ):
+        assert int(rows[row]) == len(downloads.find_photos(collection))
+    for name, (_, _, prefix) in downloads.PUBLISHED.items():
+        assert int(rows[name]) == len(
+            [row for row in downloads.registry(name) if row["path"].startswith(prefix)]
+        )
 
 
 def test_commands_of_the_readme_are_targets_of_the_makefile():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(
+        re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     assert {"course", "test", "setup", "lab"} <= targets
-    texts = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
+    texts = "\n".join(
+        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")
+    )
     named = re.findall(r"\bmake ([a-z]+)\b(?=[`\s]*(?:$|`|#))", texts, re.MULTILINE)
     assert named and set(named) <= targets
 
 
 def test_no_tracked_file_names_a_package_registry_s_host():
-    hosts = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("registry", "npmjs", "org"),
-                                           ("registry", "yarnpkg", "com"), ("conda", "anaconda", "org"))]
-    text_files = [path for path in tracked_files() if path.suffix not in (".png", ".jpg", ".safetensors", ".gif")]
-    found = [f"{path.relative_to(ROOT)}: {host}" for path in text_files for host in [*hosts, "index" + "-url"]
-             if host in path.read_text(encoding="utf-8", errors="replace")]
+    hosts = [
+        ".".join(parts)
+        for parts in (
+            ("pypi", "org"),
+            ("pythonhosted", "org"),
+            ("registry", "npmjs", "org"),
+            ("registry", "yarnpkg", "com"),
+            ("conda", "anaconda", "org"),
+        )
+    ]
+    text_files = [
+        path
+        for path in tracked_files()
+        if path.suffix not in (".png", ".jpg", ".safetensors", ".gif")
+    ]
+    found = [
+        f"{path.relative_to(ROOT)}: {host}"
+        for path in text_files
+        for host in [*hosts, "index" + "-url"]
+        if host in path.read_text(encoding="utf-8", errors="replace")
+    ]
     assert len(text_files) > 20
     assert not found
 
@@ -307,7 +470,11 @@ def test_tracked_files_are_small_and_none_is_a_leftover():
 
 def test_every_bundled_photograph_is_credited():
     bundled = ROOT / "koala_utils" / "photographs"
-    credits = "\n".join(path.read_text(encoding="utf-8") for path in tracked_files() if path.name.startswith("CREDITS"))
+    credits = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in tracked_files()
+        if path.name.startswith("CREDITS")
+    )
     photographs = [path for path in bundled.rglob("*") if path.suffix in (".jpg", ".png")]
     assert photographs
     assert [path.name for path in photographs if path.stem not in credits] == []

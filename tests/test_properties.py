@@ -11,8 +11,16 @@ from koala_utils.colorizer import colorize
 from koala_utils.embedding import embed
 
 SIDES = st.integers(1, 120) | st.integers(1, 900)
-PHOTOS = st.builds(lambda make, seed, height, width, grey: make(seed, height, width)[..., 0] if grey else make(seed, height, width),
-                   st.sampled_from([make_photo, make_noise]), st.integers(0, 10**6), SIDES, SIDES, st.booleans())
+PHOTOS = st.builds(
+    lambda make, seed, height, width, grey: (
+        make(seed, height, width)[..., 0] if grey else make(seed, height, width)
+    ),
+    st.sampled_from([make_photo, make_noise]),
+    st.integers(0, 10**6),
+    SIDES,
+    SIDES,
+    st.booleans(),
+)
 
 
 @settings(max_examples=40)

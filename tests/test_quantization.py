@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from koala_utils import lab, quantization
+from koala_utils import lab, losses, quantization
 
 RNG = np.random.default_rng(0)
 CENTERS, SHARES = quantization.bins()
@@ -22,7 +22,9 @@ def numpy(tensor):
 def test_released_bins_are_those_of_the_gamut():
     assert np.abs(CENTERS * lab.CHROMA_SCALE - quantization.gamut_bins()).max() < 1e-4
     assert SHARES.sum() == pytest.approx(1, abs=1e-5) and (SHARES > 0).all()
-    assert np.abs(CENTERS[SHARES.argmax()]).max() <= 10 / lab.CHROMA_SCALE  # photographs are greyish
+    assert (
+        np.abs(CENTERS[SHARES.argmax()]).max() <= 10 / lab.CHROMA_SCALE
+    )  # photographs are greyish
 
 
 def test_every_color_is_near_a_bin():
@@ -53,7 +55,9 @@ def test_encoded_and_decoded_chroma_comes_back():
 
 def test_shares_are_measured_as_the_mean_encoding():
     batches = [in_gamut(2 * 4 * 4).reshape(2, 4, 4, 2) for _ in range(3)]
-    expected = np.mean([numpy(quantization.soft_encode(batch)) for batch in batches], axis=(0, 1, 2, 3))
+    expected = np.mean(
+        [numpy(quantization.soft_encode(batch)) for batch in batches], axis=(0, 1, 2, 3)
+    )
     assert np.abs(quantization.measure_shares(batches) - expected).max() < 1e-6
 
 
@@ -68,7 +72,9 @@ def test_rebalancing_is_equation_4_and_one_on_average():
 def test_decoding_is_the_annealed_mean_of_the_rebalanced_distribution(vividness):
     logits = RNG.normal(size=(3, 4, 261)).astype(np.float32)
     temperature = 1 - 0.4 * vividness
-    probabilities = (softmax(logits, -1) * quantization.rebalancing_weights() ** vividness) ** (1 / temperature)
+    probabilities = (softmax(logits, -1) * quantization.rebalancing_weights() ** vividness) ** (
+        1 / temperature
+    )
     expected = probabilities / probabilities.sum(-1, keepdims=True) @ CENTERS
     assert np.abs(numpy(quantization.decode(logits, vividness)) - expected).max() < 1e-5
 
@@ -78,9 +84,11 @@ def test_loss_is_least_at_the_truth_s_own_distribution():
     pooled = chroma.reshape(2, 2, 4, 2, 4, 2).mean((2, 4))
     truth = numpy(quantization.soft_encode(pooled))
     entropy = -np.mean(np.sum(truth * np.log(truth + 1e-30), -1))
-    best = float(quantization.cross_entropy(chroma, np.log(truth + 1e-30)))
+    best = float(losses.cross_entropy(chroma, np.log(truth + 1e-30)))
     assert best == pytest.approx(entropy, abs=1e-4)
     for _ in range(5):
         worse = np.log(truth + 1e-30) + RNG.normal(0, 0.5, truth.shape)
-        assert float(quantization.cross_entropy(chroma, worse)) > best
-    assert float(quantization.cross_entropy(chroma, np.zeros_like(truth))) == pytest.approx(np.log(261), abs=1e-4)
+        assert float(losses.cross_entropy(chroma, worse)) > best
+    assert float(losses.cross_entropy(chroma, np.zeros_like(truth))) == pytest.approx(
+        np.log(261), abs=1e-4
+    )

@@ -14,14 +14,16 @@ import tensorflow as tf
 from helpers import assert_one_sentence, files_in, make_photo, save
 from PIL import Image
 
-from koala_utils import embedding, film, lab, photos, records
+from koala_utils import downloads, embedding, film, lab, photos, records
 from koala_utils.records import RecordsError, prepare, training_batches, validation_batches
 
 
 def read_all(folder, split):
     """All records of a split as (name, JPEG bytes, embedding), sorted."""
     data = tf.data.TFRecordDataset(records.find_shards(folder, split)).map(records.parse_record)
-    return sorted((r["name"].decode(), r["photo"], r["embedding"].tobytes()) for r in data.as_numpy_iterator())
+    return sorted(
+        (r["name"].decode(), r["photo"], r["embedding"].tobytes()) for r in data.as_numpy_iterator()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,9 @@ def prepared(folder_of_photos, tmp_path_factory):
 def test_photograph_and_embedding_come_back():
     rgb = make_photo(1, 40, 56)
     vector = np.random.default_rng(0).normal(size=1000).astype(np.float32)
-    record = records.parse_record(records.encode_record(records.encode_jpeg(rgb), vector, "koala.png"))
+    record = records.parse_record(
+        records.encode_record(records.encode_jpeg(rgb), vector, "koala.png")
+    )
     back = np.asarray(Image.open(io.BytesIO(record["photo"].numpy())))
     assert back.shape == rgb.shape and np.abs(back.astype(int) - rgb).mean() < 2
     assert np.array_equal(record["embedding"].numpy(), vector.astype(np.float16).astype(np.float32))
@@ -68,7 +72,12 @@ def test_every_photograph_is_recorded_or_named_with_the_reason(prepared, folder_
     assert report["train"] + report["validation"] == 12 and report["train"] and report["validation"]
     assert len(read_all(folder, "train")) == report["train"]
     assert len(read_all(folder, "validation")) == report["validation"]
-    reasons = {"fog.png": "nearly grey", "small.png": "too small", "half.jpg": "damaged", "text.jpg": "not a photograph"}
+    reasons = {
+        "fog.png": "nearly grey",
+        "small.png": "too small",
+        "half.jpg": "damaged",
+        "text.jpg": "not a photograph",
+    }
     assert report["skipped"].keys() == {str(folder_of_photos / name) for name in reasons}
     for name, reason in reasons.items():
         assert reason in report["skipped"][str(folder_of_photos / name)]
@@ -93,8 +102,13 @@ def test_copy_under_another_name_falls_on_the_same_side(tmp_path):
     for seed in range(10):
         path = save(make_photo(seed), tmp_path / "photos" / f"{seed}.png")
         shutil.copy(path, path.with_name(f"copy-{9 - seed}.png"))
-    report = prepare(tmp_path / "photos", tmp_path / "records", size=40, validation_share=0.5, progress=False)
-    sides = [{jpeg for _, jpeg, _ in read_all(tmp_path / "records", split)} for split in ("train", "validation")]
+    report = prepare(
+        tmp_path / "photos", tmp_path / "records", size=40, validation_share=0.5, progress=False
+    )
+    sides = [
+        {jpeg for _, jpeg, _ in read_all(tmp_path / "records", split)}
+        for split in ("train", "validation")
+    ]
     assert sides[0] and sides[1] and not sides[0] & sides[1]
     assert len(sides[0]) + len(sides[1]) == 10 and report["train"] + report["validation"] == 20
 
@@ -126,8 +140,12 @@ records.prepare(sys.argv[1], sys.argv[2], size=40, validation_share=0.4, batch=4
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_killed_run_is_taken_up_and_ends_with_the_same_records(monkeypatch, folder_of_photos, prepared, tmp_path):
-    done = subprocess.run([sys.executable, "-c", KILLED, folder_of_photos, tmp_path], capture_output=True)
+def test_killed_run_is_taken_up_and_ends_with_the_same_records(
+    monkeypatch, folder_of_photos, prepared, tmp_path
+):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, folder_of_photos, tmp_path], capture_output=True
+    )
     assert done.returncode == -signal.SIGKILL
     notes = list(tmp_path.glob("done-*.json"))
     assert [note.name for note in notes] == ["done-00000.json"]
@@ -135,10 +153,13 @@ def test_killed_run_is_taken_up_and_ends_with_the_same_records(monkeypatch, fold
     assert len(kept) == 3
 
     monkeypatch.setattr(records, "PHOTOS_PER_SHARD", 4)
-    report = prepare(folder_of_photos, tmp_path, size=40, validation_share=0.4, batch=4, progress=False)
+    report = prepare(
+        folder_of_photos, tmp_path, size=40, validation_share=0.4, batch=4, progress=False
+    )
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert {key: report[key] for key in ("train", "validation", "skipped")} == {
-        key: prepared[1][key] for key in ("train", "validation", "skipped")}
+        key: prepared[1][key] for key in ("train", "validation", "skipped")
+    }
     for split in ("train", "validation"):
         mine, whole = read_all(tmp_path, split), read_all(prepared[0], split)
         assert [record[:2] for record in mine] == [record[:2] for record in whole]
@@ -160,12 +181,21 @@ def test_failed_run_leaves_no_shard(monkeypatch, folder_of_photos, tmp_path):
 def test_second_run_does_nothing_and_reports_the_same(prepared, folder_of_photos):
     folder, report = prepared
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert prepare(folder_of_photos, folder, size=40, validation_share=0.4, progress=False) == report
+    assert (
+        prepare(folder_of_photos, folder, size=40, validation_share=0.4, progress=False) == report
+    )
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("other", [{"size": 48}, {"validation_share": 0.3}, {"source": "bundled"},
-                                   {"extractor": "inception_resnet_v2"}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"size": 48},
+        {"validation_share": 0.3},
+        {"source": "bundled"},
+        {"extractor": "inception_resnet_v2"},
+    ],
+)
 def test_other_preparation_in_the_same_folder_is_refused(prepared, folder_of_photos, other):
     folder, _ = prepared
     options = {"source": folder_of_photos, "size": 40, "validation_share": 0.4, **other}
@@ -190,8 +220,11 @@ def test_source_without_one_fit_photograph_is_an_error(tmp_path):
 
 
 def test_folder_without_records_is_an_error(tmp_path):
-    for use in (records.manifest_of, lambda folder: training_batches(folder, 32),
-                lambda folder: validation_batches(folder, 32)):
+    for use in (
+        records.manifest_of,
+        lambda folder: training_batches(folder, 32),
+        lambda folder: validation_batches(folder, 32),
+    ):
         with pytest.raises(RecordsError) as error:
             use(tmp_path)
         assert str(tmp_path) in str(error.value) and "koala prepare" in str(error.value)
@@ -199,7 +232,11 @@ def test_folder_without_records_is_an_error(tmp_path):
 
 def test_manifest_tells_how_the_records_were_prepared(prepared):
     manifest = records.manifest_of(prepared[0])
-    assert (manifest["size"], manifest["extractor"], manifest["photographs"]) == (40, "mobilenet_v2_grey", 16)
+    assert (manifest["size"], manifest["extractor"], manifest["photographs"]) == (
+        40,
+        "mobilenet_v2_grey",
+        16,
+    )
     assert json.loads((prepared[0] / "manifest.json").read_text()) == manifest
 
 
@@ -208,22 +245,36 @@ def test_manifest_tells_how_the_records_were_prepared(prepared):
 
 def batches(folder, **options):
     """All training batches as flat lists of three arrays."""
-    return [[lightness, vector, chroma] for (lightness, vector), chroma
-            in training_batches(folder, crop=32, batch=3, **options).as_numpy_iterator()]
+    return [
+        [lightness, vector, chroma]
+        for (lightness, vector), chroma in training_batches(
+            folder, crop=32, batch=3, **options
+        ).as_numpy_iterator()
+    ]
 
 
 def same(one, other):
-    return len(one) == len(other) and all(np.array_equal(a, b) for x, y in zip(one, other) for a, b in zip(x, y))
+    return len(one) == len(other) and all(
+        np.array_equal(a, b) for x, y in zip(one, other) for a, b in zip(x, y)
+    )
 
 
 def test_batches_have_their_shapes_and_ranges(bundled_records):
     got = batches(bundled_records, epochs=2)
     assert len(got) == len(training_batches(bundled_records, crop=32, batch=3, epochs=2)) == 4
     for lightness, vector, chroma in got:
-        assert (lightness.shape, vector.shape, chroma.shape) == ((3, 32, 32, 1), (3, 1000), (3, 32, 32, 2))
+        assert (lightness.shape, vector.shape, chroma.shape) == (
+            (3, 32, 32, 1),
+            (3, 1000),
+            (3, 32, 32, 2),
+        )
         assert lightness.dtype == vector.dtype == chroma.dtype == np.float32
         assert lightness.min() >= -1 and lightness.max() <= 1 + 1e-5 and np.abs(chroma).max() <= 1
-        assert np.abs(vector.mean(-1)).max() < 0.1 and 0.6 < vector.std(-1).min() and vector.std(-1).max() < 1.5
+        assert (
+            np.abs(vector.mean(-1)).max() < 0.1
+            and 0.6 < vector.std(-1).min()
+            and vector.std(-1).max() < 1.5
+        )
 
 
 def test_same_seed_gives_the_same_batches_and_another_others(bundled_records):
@@ -239,9 +290,13 @@ def test_epoch_is_the_same_whether_reached_or_taken_up_there(bundled_records):
 
 
 def test_epoch_holds_every_photograph_once_in_another_order(bundled_records):
-    stored = np.stack([np.frombuffer(vector, np.float32) for _, _, vector in read_all(bundled_records, "train")])
+    stored = np.stack(
+        [np.frombuffer(vector, np.float32) for _, _, vector in read_all(bundled_records, "train")]
+    )
     whole = batches(bundled_records, seed=1, epochs=6)
-    vectors = [np.concatenate([vector for _, vector, _ in whole[i:i + 2]]) for i in range(0, 12, 2)]
+    vectors = [
+        np.concatenate([vector for _, vector, _ in whole[i : i + 2]]) for i in range(0, 12, 2)
+    ]
     orders = [(vector @ stored.T).argmax(axis=1).tolist() for vector in vectors]
     assert all(sorted(order) == list(range(6)) for order in orders)
     assert len(set(map(tuple, orders))) > 1
@@ -249,19 +304,27 @@ def test_epoch_holds_every_photograph_once_in_another_order(bundled_records):
 
 def test_blurred_embeddings_keep_their_spread_and_their_likeness():
     vectors = embedding.standardize(np.random.default_rng(0).normal(size=(200, 1000)))
-    blurred, again, other = (records.blur_embedding(vectors, (seed, 1)).numpy() for seed in (3, 3, 4))
+    blurred, again, other = (
+        records.blur_embedding(vectors, (seed, 1)).numpy() for seed in (3, 3, 4)
+    )
     assert np.array_equal(blurred, again) and not np.array_equal(blurred, other)
     spread = blurred.std(-1)
-    assert 0.7 < spread.min() < 0.9 and 1.1 < spread.max() < 1.4  # the classifier's assurance: 0.8 to 1.25
+    assert (
+        0.7 < spread.min() < 0.9 and 1.1 < spread.max() < 1.4
+    )  # the classifier's assurance: 0.8 to 1.25
     likeness = (blurred * vectors).mean(-1) / spread
-    assert 0.6 < likeness.min() < 0.8 and likeness.max() > 0.95  # of strengths between none and the most
+    assert (
+        0.6 < likeness.min() < 0.8 and likeness.max() > 0.95
+    )  # of strengths between none and the most
     dropped = (blurred == 0).mean(-1)
     assert dropped.min() < 0.02 and 0.25 < dropped.max() < 0.36
 
 
 def test_embedding_stays_with_its_photograph(bundled_records):
-    small = {path.name: photos.crop_square(photos.resize_short_side(photos.read_photo(path), 64)) / 255
-             for path in photos.find_photos("bundled")}
+    small = {
+        path.name: photos.crop_square(photos.resize_short_side(photos.read_photo(path), 64)) / 255
+        for path in downloads.find_photos("bundled")
+    }
     name_of = {vector: name for name, _, vector in read_all(bundled_records, "validation")}
     (lightness, vectors), chroma = next(validation_batches(bundled_records, 64).as_numpy_iterator())
     shown = lab.to_rgb(lightness, chroma)
@@ -276,7 +339,11 @@ def test_validation_is_the_same_on_every_reading(bundled_records):
     first, again = (list(data.as_numpy_iterator()) for _ in range(2))
     assert same([[*x, y] for x, y in first], [[*x, y] for x, y in again])
     (lightness, vector), chroma = first[0]
-    assert (lightness.shape, vector.shape, chroma.shape) == ((2, 32, 32, 1), (2, 1000), (2, 32, 32, 2))
+    assert (lightness.shape, vector.shape, chroma.shape) == (
+        (2, 32, 32, 1),
+        (2, 1000),
+        (2, 32, 32, 2),
+    )
 
 
 def test_random_square_is_cut_and_never_padded():

@@ -13,21 +13,38 @@ from nbclient import NotebookClient
 from PIL import Image
 from pypdf import PdfReader
 
-from koala_utils import ROOT, evaluation, figures, photos, plates
+from koala_utils import ROOT, downloads, evaluation, notebook, photos, plates
 
 REPORT = ROOT / "report"
-MADE_BY_7 = [path.name for path in sorted((REPORT / "figures").iterdir())
-             if path.suffix in (".png", ".jpg") and not path.stem.startswith(("before_after", "historical", "demo"))]
-NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+MADE_BY_7 = [
+    path.name
+    for path in sorted((REPORT / "figures").iterdir())
+    if path.suffix in (".png", ".jpg")
+    and not path.stem.startswith(("before_after", "historical", "demo"))
+]
+NO_NETWORK = {
+    name: "http://127.0.0.1:9"
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+}
 TOLERANCE = {"image": 2.0, "psnr": 0.05, "relative": 0.01}  # as the report's last section says
 
 
 def execute(work, **environment):
     """Runs notebook 7, which writes to WORK/report; returns what it printed."""
     notebook = nbformat.read(ROOT / "notebooks" / "07_report_figures.ipynb", as_version=4)
-    client = NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": ROOT / "notebooks"}})
+    client = NotebookClient(
+        notebook,
+        timeout=900,
+        kernel_name="python3",
+        resources={"metadata": {"path": ROOT / "notebooks"}},
+    )
     client.execute(env=os.environ | {"KOALA_WORK_DIR": str(work)} | environment)
-    return "".join(output["text"] for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stdout")
+    return "".join(
+        output["text"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stdout"
+    )
 
 
 def pixels(path):
@@ -36,10 +53,16 @@ def pixels(path):
 
 def assert_same_table(one, other):
     """Equal words, and numbers within the tolerance."""
-    for row, again in zip(csv.reader(one.open(encoding="utf-8")), csv.reader(other.open(encoding="utf-8")), strict=True):
+    for row, again in zip(
+        csv.reader(one.open(encoding="utf-8")),
+        csv.reader(other.open(encoding="utf-8")),
+        strict=True,
+    ):
         for cell, cell_again in zip(row, again, strict=True):
             try:
-                assert float(cell_again) == pytest.approx(float(cell), rel=TOLERANCE["relative"], abs=0.02), (one.name, row, again)
+                assert float(cell_again) == pytest.approx(
+                    float(cell), rel=TOLERANCE["relative"], abs=0.02
+                ), (one.name, row, again)
             except ValueError:
                 assert cell == cell_again
 
@@ -59,11 +82,24 @@ def test_figures_and_tables_come_out_again(published, tmp_path):
     printed = execute(tmp_path)
     assert "all photographs were at hand" in printed
     for name in MADE_BY_7:
-        assert np.abs(pixels(tmp_path / "report" / "figures" / name) - pixels(REPORT / "figures" / name)).mean() < TOLERANCE["image"], name
-    for name in ("layers_koala.csv", "layers_koala_plus.csv", "paired.csv", "credits.csv", "plates/alignment.csv"):
+        assert (
+            np.abs(
+                pixels(tmp_path / "report" / "figures" / name) - pixels(REPORT / "figures" / name)
+            ).mean()
+            < TOLERANCE["image"]
+        ), name
+    for name in (
+        "layers_koala.csv",
+        "layers_koala_plus.csv",
+        "paired.csv",
+        "credits.csv",
+        "plates/alignment.csv",
+    ):
         assert_same_table(REPORT / "tables" / name, tmp_path / "report" / "tables" / name)
     for name in ("test/table.md", "plates/table.md"):
-        assert (tmp_path / "report" / "tables" / name).read_text() == (REPORT / "tables" / name).read_text()
+        assert (tmp_path / "report" / "tables" / name).read_text() == (
+            REPORT / "tables" / name
+        ).read_text()
 
 
 def test_without_photographs_and_network_the_rest_is_made_and_named(tmp_path):
@@ -72,10 +108,22 @@ def test_without_photographs_and_network_the_rest_is_made_and_named(tmp_path):
         assert f"left as it was, {collection}:" in printed
     made = tmp_path / "report"
     for name in MADE_BY_7:
-        assert figures.alt_of(made / "figures" / name) == figures.alt_of(REPORT / "figures" / name)
-    assert (made / "figures" / "methods.jpg").read_bytes() == (REPORT / "figures" / "methods.jpg").read_bytes()
-    assert np.abs(pixels(made / "figures" / "architecture.png") - pixels(REPORT / "figures" / "architecture.png")).mean() < TOLERANCE["image"]
-    assert (made / "tables" / "test" / "table.md").read_text() == (REPORT / "tables" / "test" / "table.md").read_text()
+        assert notebook.alt_of(made / "figures" / name) == notebook.alt_of(
+            REPORT / "figures" / name
+        )
+    assert (made / "figures" / "methods.jpg").read_bytes() == (
+        REPORT / "figures" / "methods.jpg"
+    ).read_bytes()
+    assert (
+        np.abs(
+            pixels(made / "figures" / "architecture.png")
+            - pixels(REPORT / "figures" / "architecture.png")
+        ).mean()
+        < TOLERANCE["image"]
+    )
+    assert (made / "tables" / "test" / "table.md").read_text() == (
+        REPORT / "tables" / "test" / "table.md"
+    ).read_text()
 
 
 def committed(table, photo, method):
@@ -85,17 +133,30 @@ def committed(table, photo, method):
 
 def assert_same_score(new, old):
     assert new.psnr == pytest.approx(old.psnr, abs=TOLERANCE["psnr"])
-    for name in ("ab_error", "grey_ab_error", "ciede2000", "colorfulness", "true_colorfulness", "ssim"):
-        assert getattr(new, name) == pytest.approx(getattr(old, name), rel=TOLERANCE["relative"], abs=0.02), (name, new)
+    for name in (
+        "ab_error",
+        "grey_ab_error",
+        "ciede2000",
+        "colorfulness",
+        "true_colorfulness",
+        "ssim",
+    ):
+        assert getattr(new, name) == pytest.approx(
+            getattr(old, name), rel=TOLERANCE["relative"], abs=0.02
+        ), (name, new)
 
 
 def test_scores_of_the_test_photographs_are_what_the_released_weights_reach(published):
-    for score in evaluation.evaluate(photos.find_photos("test")[::40], {"grey": evaluation.grey_baseline, **evaluation.model_methods()}, False):
+    for score in evaluation.evaluate(
+        downloads.find_photos("test")[::40],
+        {"grey": evaluation.grey_baseline, **evaluation.model_methods()},
+        False,
+    ):
         assert_same_score(score, committed("test", score.photo, score.method))
 
 
 def test_scores_of_the_plates_are_what_the_released_weights_reach(published):
-    path = photos.find_photos("plates")[7]
+    path = downloads.find_photos("plates")[7]
     rgb = plates.assemble(photos.read_photo(path)).rgb
     for name, method in evaluation.model_methods().items():
         outputs = {name: method(rgb), f"blue exposure: {name}": method(rgb[..., 2])}
@@ -107,11 +168,15 @@ def test_scores_of_the_plates_are_what_the_released_weights_reach(published):
 
 
 def without_machine(text):
-    return re.sub(r"`make report`; weights of commit `\w+`; seed 0; [^;]*; notebook", "notebook", text)
+    return re.sub(
+        r"`make report`; weights of commit `\w+`; seed 0; [^;]*; notebook", "notebook", text
+    )
 
 
 def test_text_is_what_the_template_makes_of_the_tables(build):
-    assert without_machine(build.text(REPORT)) == without_machine((REPORT / "report.md").read_text(encoding="utf-8"))
+    assert without_machine(build.text(REPORT)) == without_machine(
+        (REPORT / "report.md").read_text(encoding="utf-8")
+    )
 
 
 def test_changed_table_changes_the_text(build, tmp_path):
@@ -127,18 +192,31 @@ def test_every_figure_of_the_report_has_alt_text_and_says_how_it_was_made():
     found = re.findall(r"!\[([^\]]*)\]\(figures/([^)]+)\)\n\n\*(.+)", text)
     assert {name for _, name, _ in found} == set(MADE_BY_7)
     for number, (alt, name, caption) in enumerate(found, 1):
-        assert alt == figures.alt_of(REPORT / "figures" / name) and len(alt.split()) >= 8
+        assert alt == notebook.alt_of(REPORT / "figures" / name) and len(alt.split()) >= 8
         assert caption.startswith(f"Figure {number}. ")
-        assert re.search(r"`make report`; weights of commit `\w+`; seed 0; .+; notebook 07, section 7\.\d", caption)
+        assert re.search(
+            r"`make report`; weights of commit `\w+`; seed 0; .+; notebook 07, section 7\.\d",
+            caption,
+        )
     assert text.count("](https://www.flickr.com/") > 5 or "CC BY" in text
 
 
 def test_map_names_figures_and_sections_that_exist():
     text = (REPORT / "report.md").read_text(encoding="utf-8")
-    mapped = text[text.index("## From the paper's figures to ours"):text.index("## How to make this report again")]
+    mapped = text[
+        text.index("## From the paper's figures to ours") : text.index(
+            "## How to make this report again"
+        )
+    ]
     assert max(map(int, re.findall(r"Figures? (\d+)", mapped))) <= text.count("](figures/")
-    headings = "".join((ROOT / "notebooks" / name).read_text(encoding="utf-8") for name in
-                       ("03_building_the_model.ipynb", "05_historical_photos.ipynb", "07_report_figures.ipynb"))
+    headings = "".join(
+        (ROOT / "notebooks" / name).read_text(encoding="utf-8")
+        for name in (
+            "03_building_the_model.ipynb",
+            "05_historical_photos.ipynb",
+            "07_report_figures.ipynb",
+        )
+    )
     for section in re.findall(r"\b([357]\.\d+)", mapped):
         assert f"## {section} " in headings, section
 
@@ -149,7 +227,9 @@ def test_pages_are_self_contained(build, tmp_path):
     build.render(tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r'<img[^>]*\bsrc="([^"]{0,30})', page)
-    assert len(sources) == len(MADE_BY_7) and all(source.startswith("data:image/") for source in sources)
+    assert len(sources) == len(MADE_BY_7) and all(
+        source.startswith("data:image/") for source in sources
+    )
     assert not re.findall(r'<(?:script|link)[^>]*(?:src|href)="(?!data:)', page)
     pages = PdfReader(tmp_path / "report.pdf").pages
     assert 4 <= len(pages) <= 9
@@ -158,12 +238,22 @@ def test_pages_are_self_contained(build, tmp_path):
 
 
 def test_readme_s_figures_of_speed_are_the_benchmark_s(build):
-    claims = (ROOT / "README.md").read_text(encoding="utf-8").split("**Speed.**")[1].split("\n- **")[0]
-    rows = {(row["what"], row["beside"]): row for row in build.read_rows(REPORT / "tables" / "speed.csv")}
+    claims = (
+        (ROOT / "README.md").read_text(encoding="utf-8").split("**Speed.**")[1].split("\n- **")[0]
+    )
+    rows = {
+        (row["what"], row["beside"]): row
+        for row in build.read_rows(REPORT / "tables" / "speed.csv")
+    }
     prepared = rows["koala prepare, mobilenet_v2_grey", "the extractor alone, as Keras calls it"]
     cold = rows["koala colorize, one photograph, cold start", "import tensorflow"]
     folder = rows["koala colorize, 14 photographs of a folder", "a loop over colorize as it is now"]
     memory = rows["koala colorize, 48 megapixels, memory", ""]
-    for claim in (f"{prepared['figure']} photographs a second, {prepared['ratio']} times", f"{cold['figure']} s for one photograph",
-                  f"{cold['its figure']} s of them", f"{folder['figure']} photographs a second", f"{memory['figure']} GB"):
+    for claim in (
+        f"{prepared['figure']} photographs a second, {prepared['ratio']} times",
+        f"{cold['figure']} s for one photograph",
+        f"{cold['its figure']} s of them",
+        f"{folder['figure']} photographs a second",
+        f"{memory['figure']} GB",
+    ):
         assert claim in " ".join(claims.split())

@@ -8,7 +8,9 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).parents[1]
-COMMITTED = sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+COMMITTED = sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted(
+    (ROOT / "notebooks" / "solutions").glob("*.ipynb")
+)
 
 
 @pytest.fixture
@@ -22,9 +24,13 @@ def runner(tmp_path):
 
 
 def write(path, *sources):
-    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}, "of": "the author"})
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}, "of": "the author"}
+    )
     for number, source in enumerate(sources):
-        notebook.cells.append(nbformat.v4.new_code_cell(source, id=f"cell-{number:02}", metadata={"tags": ["kept"]}))
+        notebook.cells.append(
+            nbformat.v4.new_code_cell(source, id=f"cell-{number:02}", metadata={"tags": ["kept"]})
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
     return path
@@ -39,14 +45,19 @@ def without_outputs(path):
 
 
 def test_a_refresh_changes_outputs_alone(runner, tmp_path, monkeypatch, capsys):
-    paths = [write(tmp_path / "01_a.ipynb", "print('one')\nprint('two')", "6 * 7"), write(tmp_path / "solutions" / "01_a.ipynb", "1 + 1")]
+    paths = [
+        write(tmp_path / "01_a.ipynb", "print('one')\nprint('two')", "6 * 7"),
+        write(tmp_path / "solutions" / "01_a.ipynb", "1 + 1"),
+    ]
     other = write(tmp_path / "02_b.ipynb", "1 / 0")
     before, untouched = [without_outputs(path) for path in paths], other.read_bytes()
     monkeypatch.setattr("sys.argv", ["run.py", "--refresh", "1"])
     runner.main()
     assert [without_outputs(path) for path in paths] == before
     cells = nbformat.read(paths[0], as_version=4).cells
-    assert cells[0].outputs[0].text == "one\ntwo\n" and cells[1].outputs[0].data["text/plain"] == "42"
+    assert (
+        cells[0].outputs[0].text == "one\ntwo\n" and cells[1].outputs[0].data["text/plain"] == "42"
+    )
     assert [cell.execution_count for cell in cells] == [1, 2]
     assert other.read_bytes() == untouched
     once = paths[0].read_bytes()
@@ -61,11 +72,17 @@ def test_a_refresh_leaves_a_notebook_that_fails_as_it_was(runner, tmp_path, monk
     monkeypatch.setattr("sys.argv", ["run.py", "--refresh"])
     with pytest.raises(SystemExit) as stopped:
         runner.main()
-    assert stopped.value.code == 1 and "03_c.ipynb stopped at an error; it was left as it is." in capsys.readouterr().err
+    assert (
+        stopped.value.code == 1
+        and "03_c.ipynb stopped at an error; it was left as it is." in capsys.readouterr().err
+    )
     assert path.read_bytes() == before
     with pytest.raises(CellExecutionError):
         runner.run(path)
-    assert path.read_bytes() == before and "ZeroDivisionError" in (tmp_path / "work" / "notebooks" / "03_c.ipynb").read_text()
+    assert (
+        path.read_bytes() == before
+        and "ZeroDivisionError" in (tmp_path / "work" / "notebooks" / "03_c.ipynb").read_text()
+    )
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -73,4 +90,7 @@ def test_committed_notebooks_are_written_as_a_refresh_writes_them(path, tmp_path
     notebook = nbformat.read(path, as_version=4)
     nbformat.write(notebook, tmp_path / path.name)
     assert (tmp_path / path.name).read_bytes() == path.read_bytes()
-    assert not [cell.id for cell in notebook.cells if "execution" in cell.metadata] and "widgets" not in notebook.metadata
+    assert (
+        not [cell.id for cell in notebook.cells if "execution" in cell.metadata]
+        and "widgets" not in notebook.metadata
+    )

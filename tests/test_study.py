@@ -3,8 +3,8 @@
 import pytest
 from helpers import assert_one_sentence
 
-from koala_utils import study
-from koala_utils.study import Answer, StudyError
+from koala_utils.app import study
+from koala_utils.app.study import Answer, StudyError
 
 PHOTOS = [f"{i:02d}.png" for i in range(30)]
 
@@ -32,14 +32,21 @@ def test_answers_are_appended_and_read_back(tmp_path):
 
 
 # Wilson's interval by its formula, for 9 of 20: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
-@pytest.mark.parametrize("yes, count, expected", [(9, 20, (0.45, 0.2582, 0.6579)), (0, 12, (0, 0, 0.2425)), (5, 5, (1, 0.5655, 1))])
+@pytest.mark.parametrize(
+    "yes, count, expected",
+    [(9, 20, (0.45, 0.2582, 0.6579)), (0, 12, (0, 0, 0.2425)), (5, 5, (1, 0.5655, 1))],
+)
 def test_interval_is_wilson_s(yes, count, expected):
     answers = [Answer("", "a", True, i < yes, 1.0) for i in range(count)]
     assert study.share_taken_for_real(answers) == pytest.approx(expected, abs=1e-4)
 
 
 def test_report_tells_recolored_from_real_and_names_the_paper_s_figure():
-    answers = [Answer("ann", "a", True, True, 1.0), Answer("ann", "b", True, False, 1.0), Answer("bob", "c", False, True, 1.0)]
+    answers = [
+        Answer("ann", "a", True, True, 1.0),
+        Answer("ann", "b", True, False, 1.0),
+        Answer("bob", "c", False, True, 1.0),
+    ]
     lines = study.report(answers)
     assert lines[0] == "3 answers of 2 people"
     assert "50.0% of 2" in lines[1] and "45.87%" in lines[1]
@@ -54,7 +61,9 @@ def test_without_answers_nothing_is_invented(tmp_path):
     assert_one_sentence(error, "none.csv", "nobody")
 
 
-@pytest.mark.parametrize("text", ["not,answers\n1,2\n", "session,photo,recolored,taken_for_real,seconds\nann,a,x,1,2\n"])
+@pytest.mark.parametrize(
+    "text", ["not,answers\n1,2\n", "session,photo,recolored,taken_for_real,seconds\nann,a,x,1,2\n"]
+)
 def test_another_file_is_refused(tmp_path, text):
     (tmp_path / "other.csv").write_text(text)
     with pytest.raises(StudyError) as error:

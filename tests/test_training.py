@@ -40,8 +40,15 @@ def finished(bundled_records, tmp_path_factory):
 def test_run_leaves_all_its_files(finished):
     run, _, _ = finished
     names = files_in(run)
-    for name in ("config.json", "history.csv", "checkpoint-0001.weights.h5", "checkpoint-0002.weights.h5",
-                 "samples/epoch-0001.jpg", "samples/epoch-0002.jpg", "koala.safetensors"):
+    for name in (
+        "config.json",
+        "history.csv",
+        "checkpoint-0001.weights.h5",
+        "checkpoint-0002.weights.h5",
+        "samples/epoch-0001.jpg",
+        "samples/epoch-0002.jpg",
+        "koala.safetensors",
+    ):
         assert name in names
     assert any(name.startswith("tensorboard/") for name in names)
     assert not any("tmp" in name for name in names)
@@ -54,7 +61,9 @@ def test_history_has_a_line_an_epoch_with_the_ratio_to_grey(finished, bundled_re
     for row, read in zip(history, training.read_history(run)):
         assert {"epoch", "loss", "val_loss", "val_ratio", "seconds"} <= row.keys()
         assert read == pytest.approx(row)
-    (light, vector), truth = next(records.validation_batches(bundled_records, 32).as_numpy_iterator())
+    (light, vector), truth = next(
+        records.validation_batches(bundled_records, 32).as_numpy_iterator()
+    )
     error = np.mean((chroma_of(network([light, vector], training=False)) - truth) ** 2)
     assert history[-1]["val_ratio"] == pytest.approx(error / np.mean(truth**2), rel=1e-3)
 
@@ -64,7 +73,11 @@ def test_trained_weights_are_loaded_with_how_they_were_made(finished):
     network = build_network()
     load_weights(network, run / "koala.safetensors")
     metadata = read_metadata(run / "koala.safetensors")
-    assert (metadata["extractor"], metadata["epochs"], metadata["crop"]) == ("mobilenet_v2_grey", "2", "32")
+    assert (metadata["extractor"], metadata["epochs"], metadata["crop"]) == (
+        "mobilenet_v2_grey",
+        "2",
+        "32",
+    )
     for one, other in zip(network.get_weights(), trained.get_weights()):
         assert np.abs(one - other).max() < 1e-3
 
@@ -95,7 +108,9 @@ def test_damaged_checkpoint_is_named(bundled_records, finished, tmp_path):
     run, _, _ = finished
     for name in ("config.json", "history.csv"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
-    (tmp_path / "checkpoint-0001.weights.h5").write_bytes((run / "checkpoint-0001.weights.h5").read_bytes()[:10_000])
+    (tmp_path / "checkpoint-0001.weights.h5").write_bytes(
+        (run / "checkpoint-0001.weights.h5").read_bytes()[:10_000]
+    )
     with pytest.raises(TrainingError) as error:
         train(bundled_records, tmp_path, epochs=2, **TINY)
     assert str(tmp_path / "checkpoint-0001.weights.h5") in str(error.value)
@@ -119,7 +134,9 @@ def test_loss_falls_and_other_weights_can_be_started_from(finished, bundled_reco
     assert losses[-1] < 0.95 * losses[0]
     assert history[-1]["val_ratio"] < 1.1
     assert [path.name for path in sorted(tmp_path.glob("checkpoint-*"))] == [
-        "checkpoint-0003.weights.h5", "checkpoint-0004.weights.h5"]
+        "checkpoint-0003.weights.h5",
+        "checkpoint-0004.weights.h5",
+    ]
 
 
 # ---------------------------------------------------------------- koala-plus
@@ -127,17 +144,31 @@ def test_loss_falls_and_other_weights_can_be_started_from(finished, bundled_reco
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_koala_plus_begins_with_the_classifier_and_learns(bundled_records, tmp_path, freeze):
-    options = TINY | {"model": "koala-plus", "batch": 6, "passes": 4, "learning_rate": 1e-3, "freeze": freeze}
+    options = TINY | {
+        "model": "koala-plus",
+        "batch": 6,
+        "passes": 4,
+        "learning_rate": 1e-3,
+        "freeze": freeze,
+    }
     network, history = train(bundled_records, tmp_path, epochs=2, **options)
     assert history[-1]["loss"] < history[0]["loss"]
     assert all(0 < row["val_ab_error"] < 1 and row["val_ratio"] > 0 for row in history)
     assert read_metadata(tmp_path / "koala-plus.safetensors")["model"] == "koala-plus"
 
-    classifier = {layer.name: layer for layer in load_extractor(training.ENCODER).layers if layer.weights}
+    classifier = {
+        layer.name: layer for layer in load_extractor(training.ENCODER).layers if layer.weights
+    }
     encoder = [layer for layer in network.layers if layer.name in classifier]
     assert len(encoder) == len(classifier) - 1  # all but the classifier's last, dense layer
-    changed = [layer for layer in encoder
-               if any((a != b).any() for a, b in zip(layer.get_weights(), classifier[layer.name].get_weights()))]
+    changed = [
+        layer
+        for layer in encoder
+        if any(
+            (a != b).any()
+            for a, b in zip(layer.get_weights(), classifier[layer.name].get_weights())
+        )
+    ]
     assert bool(changed) != freeze
     # Batch normalization keeps its statistics and scales.
     assert not [layer for layer in changed if isinstance(layer, keras.layers.BatchNormalization)]
@@ -145,30 +176,40 @@ def test_koala_plus_begins_with_the_classifier_and_learns(bundled_records, tmp_p
 
 def test_koala_plus_s_validation_is_its_cautious_chroma_s(bundled_records, tmp_path):
     network, history = train(bundled_records, tmp_path, epochs=1, **TINY | {"model": "koala-plus"})
-    (light, vector), truth = next(records.validation_batches(bundled_records, 32).as_numpy_iterator())
+    (light, vector), truth = next(
+        records.validation_batches(bundled_records, 32).as_numpy_iterator()
+    )
     error = np.mean((chroma_of(network([light, vector], training=False)) - truth) ** 2)
     assert history[-1]["val_ratio"] == pytest.approx(error / np.mean(truth**2), rel=1e-3)
 
 
 def test_perceptual_distance_adds_to_the_loss(bundled_records, tmp_path):
     options = TINY | {"model": "koala-plus", "epochs": 1, "learning_rate": 0.0}
-    (_, [without]), (_, [with_it]) = (train(bundled_records, tmp_path / str(weight), perceptual=weight, **options)
-                                      for weight in (0.0, 2.0))
+    (_, [without]), (_, [with_it]) = (
+        train(bundled_records, tmp_path / str(weight), perceptual=weight, **options)
+        for weight in (0.0, 2.0)
+    )
     assert with_it["val_loss"] > without["val_loss"] + 0.1
     assert with_it["val_ab_error"] == pytest.approx(without["val_ab_error"], rel=1e-4)
 
 
 def test_mean_error_adds_the_squared_error_to_the_loss(bundled_records, tmp_path):
     options = TINY | {"model": "koala-plus", "epochs": 1, "learning_rate": 0.0}
-    (_, [without]), (_, [with_it]) = (train(bundled_records, tmp_path / str(weight), mean_error=weight, **options)
-                                      for weight in (0.0, 100.0))
-    assert with_it["val_loss"] == pytest.approx(without["val_loss"] + 100 * without["val_ab_error"], rel=1e-4)
+    (_, [without]), (_, [with_it]) = (
+        train(bundled_records, tmp_path / str(weight), mean_error=weight, **options)
+        for weight in (0.0, 100.0)
+    )
+    assert with_it["val_loss"] == pytest.approx(
+        without["val_loss"] + 100 * without["val_ab_error"], rel=1e-4
+    )
 
 
 # ---------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize("other", [{"crop": 40}, {"batch": 3}, {"fusion": False}, {"seed": 1}, {"learning_rate": 1e-4}])
+@pytest.mark.parametrize(
+    "other", [{"crop": 40}, {"batch": 3}, {"fusion": False}, {"seed": 1}, {"learning_rate": 1e-4}]
+)
 def test_other_options_on_the_same_run_are_refused(finished, bundled_records, other):
     with pytest.raises(TrainingError) as error:
         train(bundled_records, finished[0], epochs=3, **TINY | other)
@@ -185,7 +226,9 @@ def test_fewer_photographs_than_a_batch_are_refused(bundled_records, tmp_path):
 def test_records_without_validation_are_refused_with_the_way_out(tmp_path):
     for seed in range(4):
         save(make_photo(seed), tmp_path / "photos" / f"{seed}.png")
-    records.prepare(tmp_path / "photos", tmp_path / "records", size=40, validation_share=0.0, progress=False)
+    records.prepare(
+        tmp_path / "photos", tmp_path / "records", size=40, validation_share=0.0, progress=False
+    )
     with pytest.raises(ValueError) as error:
         train(tmp_path / "records", tmp_path / "run", epochs=1, **TINY)
     assert str(tmp_path / "records") in str(error.value) and "validation" in str(error.value)
@@ -197,12 +240,20 @@ def test_unknown_option_is_refused_with_the_known_ones(bundled_records, tmp_path
     assert_one_sentence(error, "momentum", "learning_rate")
 
 
-@pytest.mark.parametrize("wrong, kind", [({"schedule": "linear"}, TrainingError), ({"crop": 30}, TrainingError),
-                                         ({"model": "wombat"}, TrainingError),
-                                         ({"model": "koala", "freeze": True}, TrainingError),
-                                         ({"model": "koala", "mean_error": 1.0}, TrainingError),
-                                         ({"start_from": "nowhere.safetensors"}, WeightsError)])
-def test_refused_request_is_one_sentence_and_does_not_claim_the_folder(bundled_records, tmp_path, wrong, kind):
+@pytest.mark.parametrize(
+    "wrong, kind",
+    [
+        ({"schedule": "linear"}, TrainingError),
+        ({"crop": 30}, TrainingError),
+        ({"model": "wombat"}, TrainingError),
+        ({"model": "koala", "freeze": True}, TrainingError),
+        ({"model": "koala", "mean_error": 1.0}, TrainingError),
+        ({"start_from": "nowhere.safetensors"}, WeightsError),
+    ],
+)
+def test_refused_request_is_one_sentence_and_does_not_claim_the_folder(
+    bundled_records, tmp_path, wrong, kind
+):
     with pytest.raises(kind) as error:
         train(bundled_records, tmp_path, epochs=1, **TINY | wrong)
     assert_one_sentence(error, next(iter(wrong.values())))
@@ -217,7 +268,11 @@ def test_folder_without_records_is_refused(tmp_path):
 def test_config_tells_what_was_asked_for(finished):
     config = json.loads((finished[0] / "config.json").read_text())
     assert {key: config[key] for key in ("crop", "batch", "extractor", "fusion")} == {
-        "crop": 32, "batch": 4, "extractor": "mobilenet_v2_grey", "fusion": True}
+        "crop": 32,
+        "batch": 4,
+        "extractor": "mobilenet_v2_grey",
+        "fusion": True,
+    }
     assert set(training.DEFAULTS) <= config.keys()
 
 

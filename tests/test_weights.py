@@ -25,7 +25,9 @@ def tiny(units=3, seed=0, extra=False):
 
 
 def values(model):
-    return {variable.path: keras.ops.convert_to_numpy(variable).copy() for variable in model.variables}
+    return {
+        variable.path: keras.ops.convert_to_numpy(variable).copy() for variable in model.variables
+    }
 
 
 def same(one, other):
@@ -43,12 +45,17 @@ def test_weights_come_back_in_half_precision_with_their_metadata(saved):
     model = tiny(seed=2)
     load_weights(model, saved)
     assert read_metadata(saved) == {"epochs": "3", "extractor": "mobilenet_v2"}
-    expected = {key: value.astype(np.float16).astype(np.float32) for key, value in values(tiny(seed=1)).items()}
+    expected = {
+        key: value.astype(np.float16).astype(np.float32)
+        for key, value in values(tiny(seed=1)).items()
+    }
     assert same(values(model), expected)
     assert saved.stat().st_size < 2 * sum(v.size for v in expected.values()) + 1000
 
 
-@pytest.mark.parametrize("model, reason", [(tiny(extra=True), "2 tensors missing"), (tiny(units=4), "shape")])
+@pytest.mark.parametrize(
+    "model, reason", [(tiny(extra=True), "2 tensors missing"), (tiny(units=4), "shape")]
+)
 def test_weights_of_another_architecture_are_refused_and_change_nothing(saved, model, reason):
     before = values(model)
     with pytest.raises(WeightsError) as error:
@@ -64,11 +71,19 @@ def test_too_many_weights_are_refused(tmp_path):
     assert_one_sentence(error, "more.safetensors", "2 too many", "second/")
 
 
-@pytest.mark.parametrize("content", [
-    lambda whole: whole[:len(whole) // 2], lambda whole: whole[:-1], lambda whole: whole[:5], lambda whole: b"",
-    lambda whole: b"this is not a weights file, but prose " * 10, lambda whole: whole + b"more",
-    lambda whole: struct.pack("<Q", 2**40) + whole[8:],
-], ids=["half", "last byte", "five bytes", "empty", "text", "too long", "header"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-1],
+        lambda whole: whole[:5],
+        lambda whole: b"",
+        lambda whole: b"this is not a weights file, but prose " * 10,
+        lambda whole: whole + b"more",
+        lambda whole: struct.pack("<Q", 2**40) + whole[8:],
+    ],
+    ids=["half", "last byte", "five bytes", "empty", "text", "too long", "header"],
+)
 def test_damaged_file_is_refused(saved, content):
     saved.write_bytes(content(saved.read_bytes()))
     with pytest.raises(WeightsError) as error:
@@ -109,7 +124,9 @@ def test_full_disk_leaves_the_old_weights_and_no_half_ones(saved):
 def released(monkeypatch, tmp_path, saved):
     """A `released` folder of one file, listed in its SHA256SUMS."""
     monkeypatch.setattr(weights, "RELEASED", tmp_path)
-    (tmp_path / "SHA256SUMS").write_text(f"{hashlib.sha256(saved.read_bytes()).hexdigest()}  {saved.name}\n")
+    (tmp_path / "SHA256SUMS").write_text(
+        f"{hashlib.sha256(saved.read_bytes()).hexdigest()}  {saved.name}\n"
+    )
     return saved
 
 
@@ -119,7 +136,9 @@ def test_released_file_of_the_right_hash_is_loaded(released):
 
 
 def test_released_file_of_another_hash_is_refused(released):
-    save_weights(tiny(seed=4), released)  # whole, of the right architecture, and not the released one
+    save_weights(
+        tiny(seed=4), released
+    )  # whole, of the right architecture, and not the released one
     with pytest.raises(WeightsError) as error:
         load_weights(tiny(), released)
     assert "SHA-256" in str(error.value) and released.name in str(error.value)
@@ -141,8 +160,10 @@ def test_files_of_the_package_are_the_listed_ones():
         weights.check_hash(weights.RELEASED / name)
 
 
-@pytest.mark.parametrize("name, megabytes", [("koala", 16), ("koala-plus", 25), ("mobilenet_v2", 8),
-                                             ("mobilenet_v2_grey", 8)])
+@pytest.mark.parametrize(
+    "name, megabytes",
+    [("koala", 16), ("koala-plus", 25), ("mobilenet_v2", 8), ("mobilenet_v2_grey", 8)],
+)
 def test_released_weights_are_small_and_in_half_precision(name, megabytes):
     path = weights.RELEASED / f"{name}.safetensors"
     assert path.stat().st_size < megabytes * 1e6

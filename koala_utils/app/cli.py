@@ -11,7 +11,9 @@ from pathlib import Path
 
 from koala_utils.files import explain
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices bury our own messages
+os.environ.setdefault(
+    "TF_CPP_MIN_LOG_LEVEL", "2"
+)  # TensorFlow's start-up notices bury our own messages
 
 EXAMPLES = """examples:
   koala colorize grandparents.jpg -o colored
@@ -34,19 +36,30 @@ def main(arguments=None):
     except (ValueError, OSError) as error:
         if os.environ.get("KOALA_DEBUG"):
             raise
-        print(f"koala {options.command}: {explain(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        print(
+            f"koala {options.command}: {explain(error) if isinstance(error, OSError) else error}",
+            file=sys.stderr,
+        )
         return 1
 
 
 def parser():
     """The command line's grammar."""
-    top = argparse.ArgumentParser(prog="koala", description="Colours grey photographs, and trains what does it.",
-                                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = argparse.ArgumentParser(
+        prog="koala",
+        description="Colours grey photographs, and trains what does it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name, run, text):
-        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
         sub.set_defaults(run=run)
         return sub
 
@@ -56,8 +69,20 @@ def parser():
     sub.add_argument("source", help="a folder, glob, text file of urls, or bundled, imagenette")
     sub.add_argument("-o", "--output", required=True, help="folder of the records")
     sub.add_argument("--size", type=_positive, default=224, help="short side in pixels")
-    sub.add_argument("--validation-share", type=float, default=0.1, metavar="SHARE", help="of the photographs, 0 to 1")
-    sub.add_argument("--part", type=_part, default="1/1", metavar="I/N", help="only the I-th of N parts, each of which another machine may do")
+    sub.add_argument(
+        "--validation-share",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="of the photographs, 0 to 1",
+    )
+    sub.add_argument(
+        "--part",
+        type=_part,
+        default="1/1",
+        metavar="I/N",
+        help="only the I-th of N parts, each of which another machine may do",
+    )
     _extractor(sub)
 
     sub = command("train", train, "train the colorization network; run again to go on")
@@ -65,22 +90,48 @@ def parser():
     sub.add_argument("-o", "--output", required=True, help="folder of the run")
     sub.add_argument("--model", choices=["koala", "koala-plus"], default="koala")
     sub.add_argument("--epochs", type=_positive, default=10)
-    sub.add_argument("--crop", type=_positive, default=64, help="side of the training squares in pixels")
+    sub.add_argument(
+        "--crop", type=_positive, default=64, help="side of the training squares in pixels"
+    )
     sub.add_argument("--batch", type=_positive, default=32)
     sub.add_argument("--passes", type=_positive, default=1, help="over the photographs in an epoch")
     sub.add_argument("--learning-rate", type=float, default=1e-3)
     sub.add_argument("--schedule", choices=["constant", "cosine"], default="constant")
-    sub.add_argument("--average", type=float, default=0.0, help="momentum of a running average of the weights")
-    sub.add_argument("--mean-error", type=float, default=0.0, metavar="WEIGHT", help="of the squared error of koala-plus's cautious colors in the loss")
-    sub.add_argument("--perceptual", type=float, default=0.0, metavar="WEIGHT", help="of a classifier's view of the colours in the loss")
+    sub.add_argument(
+        "--average", type=float, default=0.0, help="momentum of a running average of the weights"
+    )
+    sub.add_argument(
+        "--mean-error",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="of the squared error of koala-plus's cautious colors in the loss",
+    )
+    sub.add_argument(
+        "--perceptual",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="of a classifier's view of the colours in the loss",
+    )
     sub.add_argument("--freeze", action="store_true", help="train koala-plus's decoder alone")
-    sub.add_argument("--no-fusion", dest="fusion", action="store_false", help="leave the embedding out")
+    sub.add_argument(
+        "--no-fusion", dest="fusion", action="store_false", help="leave the embedding out"
+    )
     sub.add_argument("--start-from", metavar="WEIGHTS", help="a .safetensors file of another run")
     sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--extractor", metavar="NAME", default=argparse.SUPPRESS,
-                     help="the one that the records must have been prepared with (checked)")
+    sub.add_argument(
+        "--extractor",
+        metavar="NAME",
+        default=argparse.SUPPRESS,
+        help="the one that the records must have been prepared with (checked)",
+    )
 
-    sub = command("adapt", adapt, "teach the bundled classifier to see in grey photographs what it sees in colour ones")
+    sub = command(
+        "adapt",
+        adapt,
+        "teach the bundled classifier to see in grey photographs what it sees in colour ones",
+    )
     sub.add_argument("records", help="folder of koala prepare")
     sub.add_argument("-o", "--output", required=True, help="folder of the run")
     sub.add_argument("--epochs", type=_positive, default=2)
@@ -93,29 +144,57 @@ def parser():
     sub = command("evaluate", evaluate, "compare colorings with the truth")
     sub.add_argument("source", help="colour photographs: a folder, glob, or bundled, test")
     sub.add_argument("-o", "--output", help="folder for scores.csv and table.md")
-    sub.add_argument("--sheets", metavar="DIR", help="folder for contact sheets of grey, outputs and truth")
-    sub.add_argument("--model", nargs="+", default=["koala", "koala-plus"], help="released models, or .safetensors files of koala train")
-    sub.add_argument("--vividness", type=_share, nargs="+", default=[0.0, 0.5, 1.0], help="of koala-plus, 0 to 1; a row each")
+    sub.add_argument(
+        "--sheets", metavar="DIR", help="folder for contact sheets of grey, outputs and truth"
+    )
+    sub.add_argument(
+        "--model",
+        nargs="+",
+        default=["koala", "koala-plus"],
+        help="released models, or .safetensors files of koala train",
+    )
+    sub.add_argument(
+        "--vividness",
+        type=_share,
+        nargs="+",
+        default=[0.0, 0.5, 1.0],
+        help="of koala-plus, 0 to 1; a row each",
+    )
     _extractor(sub)
 
     sub = command("study", study, "say how often recoloured photographs were taken for real")
     sub.add_argument("answers", help="the csv file that the colour Turing test wrote")
 
     sub = command("colorize", colorize, "colour photographs at their full resolution")
-    sub.add_argument("source", nargs="+", help="photographs, folders, globs, or bundled-historical, historical")
+    sub.add_argument(
+        "source", nargs="+", help="photographs, folders, globs, or bundled-historical, historical"
+    )
     sub.add_argument("-o", "--output", default="colored", help="folder of the coloured PNGs")
-    sub.add_argument("--model", default="koala-plus", help="a released model, koala or koala-plus, or a .safetensors file of koala train")
-    sub.add_argument("--vividness", type=_share, default=argparse.SUPPRESS, metavar="0…1",
-                     help="of koala-plus: 0 is cautious, 1 vivid (default: 0.5)")
+    sub.add_argument(
+        "--model",
+        default="koala-plus",
+        help="a released model, koala or koala-plus, or a .safetensors file of koala train",
+    )
+    sub.add_argument(
+        "--vividness",
+        type=_share,
+        default=argparse.SUPPRESS,
+        metavar="0…1",
+        help="of koala-plus: 0 is cautious, 1 vivid (default: 0.5)",
+    )
     sub.add_argument("--strength", type=float, default=1.0, help="factor on the predicted chroma")
     _extractor(sub)
     return top
 
 
 def _extractor(sub):
-    sub.add_argument("--extractor", default="mobilenet_v2_grey", metavar="NAME",
-                     help="mobilenet_v2_grey or mobilenet_v2 (bundled), inception_resnet_v2 (downloaded on first use), or"
-                          " several joined by +")
+    sub.add_argument(
+        "--extractor",
+        default="mobilenet_v2_grey",
+        metavar="NAME",
+        help="mobilenet_v2_grey or mobilenet_v2 (bundled), inception_resnet_v2 (downloaded on first use), or"
+        " several joined by +",
+    )
 
 
 def _share(text):
@@ -145,22 +224,33 @@ def _part(text):
 
 
 def check(options):
-    from koala_utils.environment import check as examine
+    from koala_utils.app.check import check as examine
 
     lines, problems = examine()
     print(*lines, sep="\n")
-    print(*(f"PROBLEM: {problem}" for problem in problems) if problems else ["nothing is missing"], sep="\n")
+    print(
+        *(f"PROBLEM: {problem}" for problem in problems) if problems else ["nothing is missing"],
+        sep="\n",
+    )
     return bool(problems)
 
 
 def prepare(options):
     from koala_utils import photos, records
 
-    report = records.prepare(options.source, options.output, options.size, options.extractor,
-                             options.validation_share, part=options.part)
+    report = records.prepare(
+        options.source,
+        options.output,
+        options.size,
+        options.extractor,
+        options.validation_share,
+        part=options.part,
+    )
     total = report["train"] + report["validation"]
-    print(f"{total} photographs ({report['train']} for training, {report['validation']} for validation) in"
-          f" {options.output}, {report['bytes'] / max(total, 1) / 1000:.1f} kB a photograph")
+    print(
+        f"{total} photographs ({report['train']} for training, {report['validation']} for validation) in"
+        f" {options.output}, {report['bytes'] / max(total, 1) / 1000:.1f} kB a photograph"
+    )
     if report["skipped"]:
         print(f"{len(report['skipped'])} left out: {photos.summarize(report['skipped'].values())}")
         for reason in report["skipped"].values():
@@ -172,35 +262,54 @@ def train(options):
 
     prepared = records.manifest_of(options.records)["extractor"]
     if getattr(options, "extractor", prepared) != prepared:
-        raise records.RecordsError(f"{options.records}: was prepared with {prepared}, not {options.extractor};"
-                                   f" run: koala prepare … --extractor {options.extractor}")
+        raise records.RecordsError(
+            f"{options.records}: was prepared with {prepared}, not {options.extractor};"
+            f" run: koala prepare … --extractor {options.extractor}"
+        )
     chosen = {key: getattr(options, key) for key in training.DEFAULTS}
     print(f"training on {training.machine()}, in {training.best_dtype()}")
-    _, history = training.train(options.records, options.output, options.epochs, options.start_from, **chosen)
-    print(f"{options.epochs} epochs done; squared ab error on validation photographs {history[-1]['val_ratio']:.3f} of"
-          f" grey's; weights in {Path(options.output) / options.model}.safetensors")
+    _, history = training.train(
+        options.records, options.output, options.epochs, options.start_from, **chosen
+    )
+    print(
+        f"{options.epochs} epochs done; squared ab error on validation photographs {history[-1]['val_ratio']:.3f} of"
+        f" grey's; weights in {Path(options.output) / options.model}.safetensors"
+    )
 
 
 def adapt(options):
-    from koala_utils import adaptation
 
-    _, history = adaptation.adapt(options.records, options.output, options.epochs, options.size, options.batch,
-                                  options.learning_rate, options.seed, options.start_from)
-    print(f"{options.epochs} epochs done; agreement with the colour photographs' logits on validation photographs"
-          f" {1 - history[-1]['val_loss'] / 2:.3f}; weights in {options.output}")
+    _, history = adaptation.adapt(
+        options.records,
+        options.output,
+        options.epochs,
+        options.size,
+        options.batch,
+        options.learning_rate,
+        options.seed,
+        options.start_from,
+    )
+    print(
+        f"{options.epochs} epochs done; agreement with the colour photographs' logits on validation photographs"
+        f" {1 - history[-1]['val_loss'] / 2:.3f}; weights in {options.output}"
+    )
 
 
 def evaluate(options):
-    from koala_utils import evaluation, photos
+    from koala_utils import downloads, evaluation, photos
 
-    paths = photos.find_photos(options.source)
+    paths = downloads.find_photos(options.source)
     if all(photos.is_nearly_grey(photos.read_photo(path)) for path in paths):
         if not options.sheets:
-            raise photos.PhotoError(f"{options.source}: all grey, so there is no truth to compare with; see the colours with --sheets DIR.")
+            raise photos.PhotoError(
+                f"{options.source}: all grey, so there is no truth to compare with; see the colours with --sheets DIR."
+            )
         return _sheets_of_grey(paths, options)
-    methods = {"grey": evaluation.grey_baseline,
-               "mean color": evaluation.mean_color_baseline(map(photos.read_photo, paths)),
-               **evaluation.model_methods(options.model, options.extractor, options.vividness)}
+    methods = {
+        "grey": evaluation.grey_baseline,
+        "mean color": evaluation.mean_color_baseline(map(photos.read_photo, paths)),
+        **evaluation.model_methods(options.model, options.extractor, options.vividness),
+    }
     rows = []
 
     def keep(path, truth, outputs):
@@ -210,7 +319,9 @@ def evaluate(options):
     scores = evaluation.evaluate(paths, methods, on_photo=keep)
     table = evaluation.format_table(evaluation.summarize(scores))
     table += f"\n\n{evaluation.truth_line(scores)}".rstrip()
-    print(f"{len(paths)} photographs of {options.source}; 95 % bootstrap intervals over photographs\n\n{table}")
+    print(
+        f"{len(paths)} photographs of {options.source}; 95 % bootstrap intervals over photographs\n\n{table}"
+    )
     if options.output:
         evaluation.write_scores(scores, Path(options.output) / "scores.csv")
         (Path(options.output) / "table.md").write_text(table + "\n", encoding="utf-8")
@@ -218,7 +329,7 @@ def evaluate(options):
 
 
 def study(options):
-    from koala_utils import study as studies
+    from koala_utils.app import study as studies
 
     print(*studies.report(studies.read_answers(options.answers)), sep="\n")
 
@@ -227,23 +338,31 @@ def _sheets_of_grey(paths, options):
     """Historical photographs: nothing to measure, everything to see."""
     from koala_utils import evaluation, photos
 
-    methods = {"grey": evaluation.grey_baseline,
-               **evaluation.model_methods(options.model, options.extractor, options.vividness)}
+    methods = {
+        "grey": evaluation.grey_baseline,
+        **evaluation.model_methods(options.model, options.extractor, options.vividness),
+    }
     read = map(photos.read_photo, paths)
-    _write_sheets([[method(photo) for method in methods.values()] for photo in read], options.sheets)
-    print(f"{len(paths)} photographs of {options.source}, all grey: no truth to compare with; contact sheets in"
-          f" {options.sheets}, columns: {', '.join(methods)}")
+    _write_sheets(
+        [[method(photo) for method in methods.values()] for photo in read], options.sheets
+    )
+    print(
+        f"{len(paths)} photographs of {options.source}, all grey: no truth to compare with; contact sheets in"
+        f" {options.sheets}, columns: {', '.join(methods)}"
+    )
 
 
 def _write_sheets(rows, folder, a_sheet=8):
-    from koala_utils import figures
+    from koala_utils import notebook
 
     for i in range(0, len(rows), a_sheet):
-        figures.contact_sheet(rows[i:i + a_sheet], Path(folder) / f"sheet-{i // a_sheet:02d}.jpg")
+        notebook.contact_sheet(
+            rows[i : i + a_sheet], Path(folder) / f"sheet-{i // a_sheet:02d}.jpg"
+        )
 
 
 def colorize(options):
-    from koala_utils import photos
+    from koala_utils import downloads, photos
 
     paths, output = [], Path(options.output)
     for source in options.source:
@@ -252,22 +371,34 @@ def colorize(options):
             inside = (p for p in path.rglob("*") if not p.is_dir() and not p.name.startswith("."))
             earlier = output.resolve() if output.resolve() != path.resolve() else None
             paths += sorted(p for p in inside if earlier not in Path(os.path.realpath(p)).parents)
-        elif path.is_file() and path.suffix.lower() not in photos.URL_LISTS:
+        elif path.is_file() and path.suffix.lower() not in downloads.URL_LISTS:
             paths.append(path)
         else:
-            paths += photos.find_photos(source)
+            paths += downloads.find_photos(source)
     if not paths:
         raise photos.PhotoError(f"{', '.join(options.source)}: holds no file.")
 
-    with _left_out("matplotlib.pyplot"):  # Keras imports it for pictures of its own, and half a second is a tenth of the wait
+    with _left_out(
+        "matplotlib.pyplot"
+    ):  # Keras imports it for pictures of its own, and half a second is a tenth of the wait
         from koala_utils.colorizer import colorize_files
     gc.freeze()  # of what has been imported nothing becomes garbage
 
     paths = list(dict.fromkeys(paths))
     targets = _targets(paths, output)
     done = 0
-    for path, target, problem in zip(paths, targets, colorize_files(paths, targets, options.model, options.extractor,
-                                                                    getattr(options, "vividness", None), options.strength)):
+    for path, target, problem in zip(
+        paths,
+        targets,
+        colorize_files(
+            paths,
+            targets,
+            options.model,
+            options.extractor,
+            getattr(options, "vividness", None),
+            options.strength,
+        ),
+    ):
         if problem:
             print(f"left out {problem}", file=sys.stderr)
         else:
@@ -291,14 +422,20 @@ def _left_out(module):
 
 def _targets(paths, output):
     """A PNG in the output folder for each photograph, none of them a source or another's result."""
+
     def place(path):
         return os.path.realpath(path).lower()  # Path.resolve raises where links lead in a circle
 
     taken = {place(path) for path in paths}
     targets = []
     for path in paths:
-        names = itertools.chain([path.stem, f"{path.stem}-color"], (f"{path.stem}-color-{i}" for i in itertools.count(2)))
-        target = next(t for t in (output / f"{name}.png" for name in names) if place(t) not in taken)
+        names = itertools.chain(
+            [path.stem, f"{path.stem}-color"],
+            (f"{path.stem}-color-{i}" for i in itertools.count(2)),
+        )
+        target = next(
+            t for t in (output / f"{name}.png" for name in names) if place(t) not in taken
+        )
         taken.add(place(target))
         targets.append(target)
     return targets

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 
-from koala_utils import photos
+from koala_utils import downloads
 
 WANTED = "koala_utils"
 
@@ -36,7 +36,7 @@ def check():
         if bound and _numbers(version) < _numbers(bound):
             problems.append(f"{name} {version} is older than {bound}; run: make setup")
     lines.extend(_hardware(problems))
-    folder = photos.data_dir()
+    folder = downloads.data_dir()
     state = "exists" if folder.is_dir() else "not there yet"
     lines.append(f"cache folder {folder} ({state}; set KOALA_DATA_DIR to change it)")
     lines.extend(_weights(problems))
@@ -53,12 +53,18 @@ def _hardware(problems):
         from koala_utils.backend import tf
         from koala_utils.training import best_dtype, machine
     except Exception as error:
-        problems.append(f"TensorFlow cannot be imported ({type(error).__name__}: {error}); run: make setup")
+        problems.append(
+            f"TensorFlow cannot be imported ({type(error).__name__}: {error}); run: make setup"
+        )
         return []
     gpus = len(tf.config.list_physical_devices("GPU"))
     free = shutil.disk_usage(os.getcwd()).free / 1e9
-    return [f"hardware     {machine()}", f"GPUs         {gpus}", f"trains in    {best_dtype()}",
-            f"free disk    {free:.0f} GB"]
+    return [
+        f"hardware     {machine()}",
+        f"GPUs         {gpus}",
+        f"trains in    {best_dtype()}",
+        f"free disk    {free:.0f} GB",
+    ]
 
 
 def _weights(problems):

@@ -27,7 +27,8 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from koala_utils import WORK, photos, study
+from koala_utils import WORK, downloads, photos
+from koala_utils.app import study
 from koala_utils.photos import PhotoError
 
 HERE = Path(__file__).parent
@@ -35,13 +36,25 @@ MAX_BYTES = 40_000_000  # of an uploaded file
 MAX_PIXELS = 50_000_000  # of an uploaded photograph, the most that a telephone's camera makes
 MAX_UPLOADS = 20  # kept at a time
 # None that starts another program, as PostScript does; and a telephone that is asked for these sends its HEIC as JPEG.
-FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "WEBP": "image/webp", "GIF": "image/gif",
-           "BMP": "image/bmp"}
-PREVIEW, ROUGH = 560, 320  # pixels, side of a square of a preview's area; and while a slider moves, for it must answer at once
+FORMATS = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "TIFF": "image/tiff",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+}
+PREVIEW, ROUGH = (
+    560,
+    320,
+)  # pixels, side of a square of a preview's area; and while a slider moves, for it must answer at once
 THUMBNAIL = 150
 LOOKS = {  # several plausible colorings: model and vividness of each
-    "cautious": ("koala-plus", 0.0), "balanced": ("koala-plus", 0.5), "vivid": ("koala-plus", 1.0),
-    "the paper's koala": ("koala", None)}
+    "cautious": ("koala-plus", 0.0),
+    "balanced": ("koala-plus", 0.5),
+    "vivid": ("koala-plus", 1.0),
+    "the paper's koala": ("koala", None),
+}
 OWN = "its own"
 
 
@@ -129,13 +142,17 @@ class Panel(ipywidgets.VBox):
 
 def compare(before, after, alt):
     """Two photographs of one size, uint8 (H, W, 3), under one slider that wipes between them."""
-    return Wipe(label="wipe between before and after", before=jpeg(before), after=jpeg(after), alt=alt)
+    return Wipe(
+        label="wipe between before and after", before=jpeg(before), after=jpeg(after), alt=alt
+    )
 
 
 def jpeg(rgb, icc_profile=None):
     """A photograph, uint8 (H, W, 3) or (H, W), as the bytes of a JPEG for a browser."""
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "JPEG", quality=90, **({"icc_profile": icc_profile} if icc_profile else {}))
+    Image.fromarray(rgb).save(
+        buffer, "JPEG", quality=90, **({"icc_profile": icc_profile} if icc_profile else {})
+    )
     return buffer.getvalue()
 
 
@@ -168,7 +185,9 @@ class Entry:
     shape: tuple = ()  # (H, W) at full size
     picture: tuple = ()  # where the picture lies in it at full size: see `colorizer.Prediction`
     icc_profile: bytes | None = None
-    predictions: dict = field(default_factory=dict)  # of its preview, by model; empty until it is shown
+    predictions: dict = field(
+        default_factory=dict
+    )  # of its preview, by model; empty until it is shown
 
     @property
     def uploaded(self):
@@ -195,7 +214,9 @@ def read_upload(name, data):
         Image.open(io.BytesIO(data), formats=list(FORMATS)).close()
     except Exception:
         kinds = ", ".join(FORMATS)
-        raise PhotoError(f"{name}: not a photograph that can be read here; save it as one of {kinds}.") from None
+        raise PhotoError(
+            f"{name}: not a photograph that can be read here; save it as one of {kinds}."
+        ) from None
     file = io.BytesIO(data)
     file.name = name
     return photos.read_photo_and_metadata(file, MAX_PIXELS)
@@ -203,8 +224,10 @@ def read_upload(name, data):
 
 def _check_size(name, size):
     if size > MAX_BYTES:
-        raise PhotoError(f"{name}: has {size / 1e6:.1f} MB, and at most {MAX_BYTES / 1e6:.0f} are taken;"
-                         " make it smaller first.")
+        raise PhotoError(
+            f"{name}: has {size / 1e6:.1f} MB, and at most {MAX_BYTES / 1e6:.0f} are taken;"
+            " make it smaller first."
+        )
     if size <= 0:
         raise PhotoError(f"{name}: is empty, or a folder.")
 
@@ -220,7 +243,9 @@ class Demo(Panel):
     """
 
     def __init__(self, collections=("bundled-historical", "bundled")):
-        self.entries = [Entry(path.name, path) for name in collections for path in photos.find_photos(name)]
+        self.entries = [
+            Entry(path.name, path) for name in collections for path in downloads.find_photos(name)
+        ]
         self.current, self.model, self.lent = None, "koala-plus", {}
         self._arriving, self._batch, self._loader, self._following = bytearray(), (0, 1), None, True
         limits = f"{MAX_BYTES // 10**6} MB and {MAX_PIXELS // 10**6} megapixels each at most"
@@ -228,17 +253,38 @@ class Demo(Panel):
         tiles = [_tile(entry.title, _grey(entry.read()[0])) for entry in self.entries]
         self.gallery = Tiles(label="photographs", tiles=tiles)
         self.wipe = Wipe(label="wipe between grey and colour")
-        self.vividness = Slider(label="Cautious to vivid", value=0.5, low="cautious", high="vivid",
-                                hint="vivid colours are bolder, and wrong more often")
-        self.strength = Slider(label="Strength", value=1, max=2, low="grey", high="twofold",
-                               hint="how strong the colours are")
-        self.lender = ipywidgets.Dropdown(description="Lend it the meaning of", style={"description_width": "initial"})
+        self.vividness = Slider(
+            label="Cautious to vivid",
+            value=0.5,
+            low="cautious",
+            high="vivid",
+            hint="vivid colours are bolder, and wrong more often",
+        )
+        self.strength = Slider(
+            label="Strength",
+            value=1,
+            max=2,
+            low="grey",
+            high="twofold",
+            hint="how strong the colours are",
+        )
+        self.lender = ipywidgets.Dropdown(
+            description="Lend it the meaning of", style={"description_width": "initial"}
+        )
         self.seen = ipywidgets.HTML()
         self.looks = Tiles(label="plausible colourings")
         self.download = Download(label="Download")
-        side = _box(self.vividness, self.strength, self.lender, self.seen, self.download, name="side")
-        super().__init__([self.uploads, self.gallery, _box(_box(self.wipe, name="picture"), side, name="stage"),
-                          _box(_text("Several plausible colourings", tag="h2"), self.looks, name="more")])
+        side = _box(
+            self.vividness, self.strength, self.lender, self.seen, self.download, name="side"
+        )
+        super().__init__(
+            [
+                self.uploads,
+                self.gallery,
+                _box(_box(self.wipe, name="picture"), side, name="stage"),
+                _box(_text("Several plausible colourings", tag="h2"), self.looks, name="more"),
+            ]
+        )
         self.add_class("koala-demo").add_class("koala-empty")
         self._list_lenders()
         self.uploads.on_msg(self._received)
@@ -274,10 +320,15 @@ class Demo(Panel):
         """Takes the bytes of a file as a new photograph, and shows it."""
         entry = Entry(_plain(name), bytes(data))
         if sum(other.uploaded for other in self.entries) >= MAX_UPLOADS:
-            raise PhotoError(f"{entry.name}: {MAX_UPLOADS} photographs are here already; open the page anew for more.")
+            raise PhotoError(
+                f"{entry.name}: {MAX_UPLOADS} photographs are here already; open the page anew for more."
+            )
         self._predict(entry)
         self.entries.insert(0, entry)
-        self.gallery.tiles = [_tile(entry.title, _grey(entry.predictions["koala-plus"].photo)), *self.gallery.tiles]
+        self.gallery.tiles = [
+            _tile(entry.title, _grey(entry.predictions["koala-plus"].photo)),
+            *self.gallery.tiles,
+        ]
         self._list_lenders()
         self.choose(entry)
 
@@ -285,8 +336,14 @@ class Demo(Panel):
         """Colors the photograph as if the classifier had seen another one, an `Entry`; None gives its own meaning back."""
         if entry:
             self._predict(entry)
-        self.lent = {model: _with_embedding(prediction, entry.predictions[model].embedding)
-                     for model, prediction in self.current.predictions.items()} if entry else {}
+        self.lent = (
+            {
+                model: _with_embedding(prediction, entry.predictions[model].embedding)
+                for model, prediction in self.current.predictions.items()
+            }
+            if entry
+            else {}
+        )
         self._show()
         self._show_seen(entry)
         self._show_looks()
@@ -334,8 +391,12 @@ class Demo(Panel):
         from koala_utils.embedding import top_classes
 
         classes = top_classes(self._prediction("koala-plus").embedding)[0]
-        title = f"What the classifier saw in {lender.title}" if lender else "What the classifier sees"
-        self.seen.value = _bars(title, classes, "standard deviations above the mean of its 1,000 classes")
+        title = (
+            f"What the classifier saw in {lender.title}" if lender else "What the classifier sees"
+        )
+        self.seen.value = _bars(
+            title, classes, "standard deviations above the mean of its 1,000 classes"
+        )
 
     def _show_looks(self):
         from koala_utils import colorizer
@@ -344,13 +405,18 @@ class Demo(Panel):
             prediction = self._prediction(model)
             return _resized(prediction, colorizer.shrink(prediction.photo, THUMBNAIL * 2))
 
-        self.looks.tiles = [_tile(name, colorizer.render(small(model), vividness), 2 * THUMBNAIL)
-                            for name, (model, vividness) in LOOKS.items()]
+        self.looks.tiles = [
+            _tile(name, colorizer.render(small(model), vividness), 2 * THUMBNAIL)
+            for name, (model, vividness) in LOOKS.items()
+        ]
         with self._silently():
             self.looks.selected = self._matching_look()
 
     def _matching_look(self):
-        return next((i for i, look in enumerate(LOOKS.values()) if look == (self.model, self._vividness())), -1)
+        return next(
+            (i for i, look in enumerate(LOOKS.values()) if look == (self.model, self._vividness())),
+            -1,
+        )
 
     def _list_lenders(self):
         with self._silently():
@@ -373,9 +439,15 @@ class Demo(Panel):
         plus = colorizer.predict(photo)
         self._report(f"Colouring {entry.title} …", 0.8)
         koala = colorizer.predict(photo, "koala", embedding=plus.embedding)
-        entry.shape, entry.picture, entry.icc_profile = photo.shape[:2], plus.picture, metadata.get("icc_profile")
+        entry.shape, entry.picture, entry.icc_profile = (
+            photo.shape[:2],
+            plus.picture,
+            metadata.get("icc_profile"),
+        )
         preview = colorizer.shrink(photo, PREVIEW)
-        entry.predictions = {prediction.network: _resized(prediction, preview) for prediction in (plus, koala)}
+        entry.predictions = {
+            prediction.network: _resized(prediction, preview) for prediction in (plus, koala)
+        }
 
     # What the page sends.
 
@@ -397,7 +469,10 @@ class Demo(Panel):
         if message["last"]:
             data, self._arriving = self._arriving, bytearray()
             with self._working((message["number"], message["count"])):
-                _check_size(_plain(message["name"]), max(len(data), message["size"]) if message["size"] >= 0 else 0)
+                _check_size(
+                    _plain(message["name"]),
+                    max(len(data), message["size"]) if message["size"] >= 0 else 0,
+                )
                 self.upload(message["name"], data)
 
     def _gallery_chosen(self, change):
@@ -515,16 +590,22 @@ def _tile(title, rgb, size=THUMBNAIL):
 
 def _plain(name):
     """A file name as it may be shown and given to a download: no folders, no control characters, not endless."""
-    name = "".join(letter for letter in str(name).replace("\\", "/").split("/")[-1] if letter.isprintable())
+    name = "".join(
+        letter for letter in str(name).replace("\\", "/").split("/")[-1] if letter.isprintable()
+    )
     stem, dot, suffix = name.rpartition(".")
-    return f"{(stem or suffix)[:80]}{dot if stem else ''}{suffix[:10] if stem else ''}" or "photograph"
+    return (
+        f"{(stem or suffix)[:80]}{dot if stem else ''}{suffix[:10] if stem else ''}" or "photograph"
+    )
 
 
 def _bars(title, classes, unit):
     """The top classes as HTML: a list of names, bars and numbers."""
     longest = max(value for _, value in classes)
-    rows = "".join(f'<li><span>{html.escape(name)}</span><i style="width:{100 * value / longest:.0f}%"></i><b>{value:.1f}</b></li>'
-                   for name, value in classes)
+    rows = "".join(
+        f'<li><span>{html.escape(name)}</span><i style="width:{100 * value / longest:.0f}%"></i><b>{value:.1f}</b></li>'
+        for name, value in classes
+    )
     return f'<div class="koala-bars"><h2>{html.escape(title)}</h2><ol>{rows}</ol><p class="koala-small">{unit}</p></div>'
 
 
@@ -532,7 +613,7 @@ def _bars(title, classes, unit):
 
 
 class Study(Panel):
-    """The colour Turing test of `koala_utils.study`: photographs, real or recolored, for two seconds or as long as one likes.
+    """The colour Turing test of `koala_utils.app.study`: photographs, real or recolored, for two seconds or as long as one likes.
 
     Args:
         paths: of color photographs; None takes the test collection where it is at hand, and otherwise the bundled ones.
@@ -545,14 +626,18 @@ class Study(Panel):
         self.shown = study.draw(paths or study_photographs(), seed)
         self._pool, self.pictures = ThreadPoolExecutor(1), None
         count = len(self.shown)
-        self.intro = _text(f"You will see {count} photographs. Some are as they were taken; of the others the colours were"
-                           " taken away and guessed anew. Say of each whether its colours are real.",
-                           "Your answers, and how long each took you, are kept in a file on this computer, without your name.")
+        self.intro = _text(
+            f"You will see {count} photographs. Some are as they were taken; of the others the colours were"
+            " taken away and guessed anew. Say of each whether its colours are real.",
+            "Your answers, and how long each took you, are kept in a file on this computer, without your name.",
+        )
         self.timed = ipywidgets.Button(description="Two seconds for each").add_class("koala-button")
         self.untimed = ipywidgets.Button(description="As long as I like").add_class("koala-button")
         self.question = Question(label="photograph", count=count)
         self.note = ipywidgets.HTML()
-        super().__init__([self.intro, _box(self.timed, self.untimed, name="answers"), self.question, self.note])
+        super().__init__(
+            [self.intro, _box(self.timed, self.untimed, name="answers"), self.question, self.note]
+        )
         self.add_class("koala-study").add_class("koala-intro")
         self.timed.on_click(lambda _: self.start(2.0))
         self.untimed.on_click(lambda _: self.start(0.0))
@@ -561,7 +646,9 @@ class Study(Panel):
     def prepare(self):
         """Begins to color, in the background."""
         if not self.pictures:
-            self.pictures = [self._pool.submit(study_picture, path, recolored) for path, recolored in self.shown]
+            self.pictures = [
+                self._pool.submit(study_picture, path, recolored) for path, recolored in self.shown
+            ]
 
     def start(self, seconds):
         """Shows the first photograph; each for so many seconds, or until it is answered where that is 0."""
@@ -573,7 +660,9 @@ class Study(Panel):
     def answer(self, real, seconds):
         """Keeps the answer to the photograph that is shown, and shows the next one, or in the end what all answers say."""
         path, recolored = self.shown[len(self.given)]
-        given = study.Answer(self.session, path.stem, recolored, bool(real), round(float(seconds), 2))
+        given = study.Answer(
+            self.session, path.stem, recolored, bool(real), round(float(seconds), 2)
+        )
         study.append_answer(given, self.answers)
         self.given.append(given)
         if len(self.given) < len(self.shown):
@@ -594,12 +683,19 @@ class Study(Panel):
         right = sum(given.taken_for_real != given.recolored for given in self.given)
         self.add_class("koala-finished")
         kinds = {True: "real", False: "recoloured"}
-        reveal = "".join(_figure(picture.result(), f"{kinds[not given.recolored]}; you said {kinds[given.taken_for_real]}")
-                         for picture, given in zip(self.pictures, self.given))
+        reveal = "".join(
+            _figure(
+                picture.result(),
+                f"{kinds[not given.recolored]}; you said {kinds[given.taken_for_real]}",
+            )
+            for picture, given in zip(self.pictures, self.given)
+        )
         lines = html.escape("\n".join(study.report(study.read_answers(self.answers))))
-        self.note.value = (f"<h2>You were right about {right} of {len(self.given)}.</h2>"
-                           f'<div class="koala-reveal">{reveal}</div>'
-                           f"<h2>All answers kept on this computer</h2><pre>{lines}</pre>")
+        self.note.value = (
+            f"<h2>You were right about {right} of {len(self.given)}.</h2>"
+            f'<div class="koala-reveal">{reveal}</div>'
+            f"<h2>All answers kept on this computer</h2><pre>{lines}</pre>"
+        )
 
     def _received(self, _, message, buffers):
         if message["kind"] == "shown":
@@ -614,8 +710,8 @@ class Study(Panel):
 
 def study_photographs():
     """Color photographs for the test: the test collection where it is at hand, and otherwise the bundled ones."""
-    at_hand = (photos.data_dir() / "test").is_dir()
-    return photos.find_photos("test" if at_hand else "bundled")
+    at_hand = (downloads.data_dir() / "test").is_dir()
+    return downloads.find_photos("test" if at_hand else "bundled")
 
 
 def study_picture(path, recolored, size=640):
@@ -650,17 +746,29 @@ def plate_assembly(plate, size=420):
     share = min(1, size / max(plate.exposures[0].shape))
     exposures = [_scaled(exposure, share) for exposure in plate.exposures]
     colors = {"blue": plate.blue, "red": plate.red}
-    together = {color: Slider(label=f"{color}, moved into place", low="as it lies", high="as aligned") for color in colors}
-    fine = {(color, way): Slider(label=f"{color}, {way} by", min=-10, max=10, step=0.5, unit="px")
-            for color in colors for way in ("down", "right")}
+    together = {
+        color: Slider(label=f"{color}, moved into place", low="as it lies", high="as aligned")
+        for color in colors
+    }
+    fine = {
+        (color, way): Slider(label=f"{color}, {way} by", min=-10, max=10, step=0.5, unit="px")
+        for color in colors
+        for way in ("down", "right")
+    }
     picture = ipywidgets.HTML()
 
     def placed(color):
         whole, t = colors[color], together[color].value
-        shift = tuple(share * (t * whole.shift[i] + fine[color, way].value) for i, way in enumerate(("down", "right")))
+        shift = tuple(
+            share * (t * whole.shift[i] + fine[color, way].value)
+            for i, way in enumerate(("down", "right"))
+        )
         return replace(whole, shift=shift, angle=t * whole.angle, scale=1 + t * (whole.scale - 1))
 
-    final = [replace(whole, shift=tuple(share * part for part in whole.shift)) for whole in colors.values()]
+    final = [
+        replace(whole, shift=tuple(share * part for part in whole.shift))
+        for whole in colors.values()
+    ]
 
     def show(_=None):
         rgb = plates.overlay(exposures, placed("blue"), placed("red"), crop_for=final)
@@ -669,11 +777,21 @@ def plate_assembly(plate, size=420):
     for control in (*together.values(), *fine.values()):
         control.observe(show, "value")
     show()
-    row = "".join(_figure(jpeg(np.round(exposure * 255).astype(np.uint8)), f"through the {name} filter")
-                  for exposure, name in zip(exposures, ("blue", "green", "red")))
-    sliders = [_box(together[color], fine[color, "down"], fine[color, "right"], name="sliders") for color in colors]
-    widget = Panel([ipywidgets.HTML(row).add_class("koala-exposures"), _box(*sliders, name="columns"),
-                    picture.add_class("koala-assembled")])
+    row = "".join(
+        _figure(jpeg(np.round(exposure * 255).astype(np.uint8)), f"through the {name} filter")
+        for exposure, name in zip(exposures, ("blue", "green", "red"))
+    )
+    sliders = [
+        _box(together[color], fine[color, "down"], fine[color, "right"], name="sliders")
+        for color in colors
+    ]
+    widget = Panel(
+        [
+            ipywidgets.HTML(row).add_class("koala-exposures"),
+            _box(*sliders, name="columns"),
+            picture.add_class("koala-assembled"),
+        ]
+    )
     widget.together, widget.fine, widget.picture = together, fine, picture
     return widget.add_class("koala-plate")
 
@@ -688,5 +806,7 @@ def _scaled(exposure, share):
 def _figure(picture, caption):
     """A JPEG with its caption as HTML."""
     data = base64.b64encode(picture).decode()
-    return (f'<figure><img decoding="sync" alt="{caption}" src="data:image/jpeg;base64,{data}">'
-            f"<figcaption>{caption}</figcaption></figure>")
+    return (
+        f'<figure><img decoding="sync" alt="{caption}" src="data:image/jpeg;base64,{data}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )

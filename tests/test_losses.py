@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from koala_utils import film, lab
-from koala_utils.perception import perceptual_distance
-from koala_utils.photos import BUNDLED, crop_square, read_photo, resize_short_side
+from koala_utils.downloads import BUNDLED
+from koala_utils.losses import perceptual_distance
+from koala_utils.photos import crop_square, read_photo, resize_short_side
 
 SIZE = 96
 
@@ -20,8 +21,13 @@ def distance():
 @pytest.fixture(scope="module")
 def photo():
     """Lightness and true chroma of two photographs."""
-    rgb = np.stack([resize_short_side(crop_square(read_photo(BUNDLED / "color" / name)), SIZE) / np.float32(255)
-                    for name in ("coffee.png", "chelsea.png")])
+    rgb = np.stack(
+        [
+            resize_short_side(crop_square(read_photo(BUNDLED / "color" / name)), SIZE)
+            / np.float32(255)
+            for name in ("coffee.png", "chelsea.png")
+        ]
+    )
     return lab.lightness(film.to_grey(rgb)), lab.chroma(rgb)
 
 
@@ -32,7 +38,10 @@ def test_the_same_colors_are_no_distance_apart(distance, photo):
 
 def test_colors_further_from_the_truth_look_more_different(distance, photo):
     lightness, chroma = photo
-    nearly, grey, swapped = (float(distance(lightness, other, chroma)) for other in (chroma * 0.9, chroma * 0, chroma[..., ::-1]))
+    nearly, grey, swapped = (
+        float(distance(lightness, other, chroma))
+        for other in (chroma * 0.9, chroma * 0, chroma[..., ::-1])
+    )
     assert 0 < nearly < min(grey, swapped)
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from koala_utils import environment, photos, weights
+from koala_utils import downloads, weights
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_versions_hardware_and_folders_are_named(empty_cache):
-    lines, problems = environment.check()
+    lines, problems = check.check()
     text = "\n".join(lines)
     assert problems == []
     assert platform.python_version() in text
@@ -25,34 +25,43 @@ def test_versions_hardware_and_folders_are_named(empty_cache):
 
 def test_requirements_are_those_of_the_project():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert sorted(f"{name}>={bound}" for name, bound in environment.requirements()) == sorted(listed)
+    assert sorted(f"{name}>={bound}" for name, bound in check.requirements()) == sorted(
+        listed
+    )
 
 
-@pytest.mark.parametrize("wanted, part", [(("no-such-package", "1.0"), "no-such-package is missing"),
-                                          (("numpy", "99.0"), "is older than 99.0")])
+@pytest.mark.parametrize(
+    "wanted, part",
+    [
+        (("no-such-package", "1.0"), "no-such-package is missing"),
+        (("numpy", "99.0"), "is older than 99.0"),
+    ],
+)
 def test_missing_and_old_packages_are_problems(monkeypatch, wanted, part):
-    monkeypatch.setattr(environment, "requirements", lambda: [wanted])
-    problems = environment.check()[1]
+    monkeypatch.setattr(check, "requirements", lambda: [wanted])
+    problems = check.check()[1]
     assert len(problems) == 1 and part in problems[0] and "make setup" in problems[0]
 
 
 def test_later_versions_are_newer_by_number_and_not_by_letter(monkeypatch):
-    monkeypatch.setattr(environment, "requirements", lambda: [("numpy", "2.0")])
+    monkeypatch.setattr(check, "requirements", lambda: [("numpy", "2.0")])
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.10.1")
-    assert environment.check()[1] == []
+    assert check.check()[1] == []
 
 
 def test_damaged_and_missing_weights_are_problems(monkeypatch, tmp_path):
-    (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  damaged.safetensors\n{'0' * 64}  gone.safetensors\n")
+    (tmp_path / "SHA256SUMS").write_text(
+        f"{'0' * 64}  damaged.safetensors\n{'0' * 64}  gone.safetensors\n"
+    )
     (tmp_path / "damaged.safetensors").write_bytes(b"something else")
     monkeypatch.setattr(weights, "RELEASED", tmp_path)
-    problems = environment.check()[1]
+    problems = check.check()[1]
     assert len(problems) == 2
     assert "damaged.safetensors" in problems[0] and "gone.safetensors" in problems[1]
 
 
 def test_cache_folder_that_is_not_there_yet_is_no_problem(monkeypatch, tmp_path):
     monkeypatch.setenv("KOALA_DATA_DIR", str(tmp_path / "later"))
-    assert photos.data_dir() == tmp_path / "later"
-    lines, problems = environment.check()
+    assert downloads.data_dir() == tmp_path / "later"
+    lines, problems = check.check()
     assert problems == [] and any("later (not there yet" in line for line in lines)

@@ -49,10 +49,17 @@ def append_answer(answer, path):
     new = not path.exists() or not path.stat().st_size
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", newline="", encoding="utf-8") as lines:
-        writer = csv.DictWriter(lines, [field.name for field in fields(Answer)], lineterminator="\n")
+        writer = csv.DictWriter(
+            lines, [field.name for field in fields(Answer)], lineterminator="\n"
+        )
         if new:
             writer.writeheader()
-        writer.writerow({key: int(value) if isinstance(value, bool) else value for key, value in asdict(answer).items()})
+        writer.writerow(
+            {
+                key: int(value) if isinstance(value, bool) else value
+                for key, value in asdict(answer).items()
+            }
+        )
 
 
 def read_answers(path):
@@ -64,8 +71,16 @@ def read_answers(path):
     try:
         with open(path, newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
-        return [Answer(row["session"], row["photo"], bool(int(row["recolored"])), bool(int(row["taken_for_real"])),
-                       float(row["seconds"])) for row in rows]
+        return [
+            Answer(
+                row["session"],
+                row["photo"],
+                bool(int(row["recolored"])),
+                bool(int(row["taken_for_real"])),
+                float(row["seconds"]),
+            )
+            for row in rows
+        ]
     except FileNotFoundError:
         raise StudyError(f"{path}: no answers there yet; nobody has taken part.") from None
     except (KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
@@ -89,9 +104,11 @@ def report(answers):
     """What the answers say, as lines of text: overall beside the paper's figure, then photograph by photograph."""
     recolored, real = ([a for a in answers if a.recolored == kind] for kind in (True, False))
     people = len({answer.session for answer in answers})
-    lines = [f"{len(answers)} answers of {people} {'person' if people == 1 else 'people'}",
-             f"recoloured photographs taken for real: {_percent(recolored)}; the paper's: {PAPER_SHARE:.2%}",
-             f"real photographs taken for real:       {_percent(real)}"]
+    lines = [
+        f"{len(answers)} answers of {people} {'person' if people == 1 else 'people'}",
+        f"recoloured photographs taken for real: {_percent(recolored)}; the paper's: {PAPER_SHARE:.2%}",
+        f"real photographs taken for real:       {_percent(real)}",
+    ]
     photos = defaultdict(list)
     for answer in recolored:
         photos[answer.photo].append(answer)

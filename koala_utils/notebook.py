@@ -25,7 +25,11 @@ def show(figure, alt, path=None, photographic=False):
     """
     kind = "jpeg" if photographic else "png"
     # The file carries its alt text: the report's pages take it from there.
-    options = {"pil_kwargs": {"quality": 88, "comment": alt.encode()}} if photographic else {"metadata": {ALT: alt, "Software": None}}
+    options = (
+        {"pil_kwargs": {"quality": 88, "comment": alt.encode()}}
+        if photographic
+        else {"metadata": {ALT: alt, "Software": None}}
+    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=80, bbox_inches="tight", **options)
     plt.close(figure)
@@ -45,7 +49,9 @@ def alt_of(path):
     with Image.open(path) as image:
         alt = image.info.get(ALT) or image.info.get("comment", b"").decode()
     if not alt:
-        raise ValueError(f"{path}: a figure without alt text; it was not written by koala_utils.figures.")
+        raise ValueError(
+            f"{path}: a figure without alt text; it was not written by koala_utils.notebook."
+        )
     return alt
 
 
@@ -58,8 +64,13 @@ def photo_grid(rows, alt, column_titles=(), row_titles=(), row_notes=(), path=No
     columns = max(len(row) for row in rows)
     aspects = [next(p.shape[0] / p.shape[1] for p in row if p is not None) for row in rows]
     height = width / columns * sum(aspects)
-    figure, axes = plt.subplots(len(rows), columns, squeeze=False, figsize=(width, height),
-                                gridspec_kw={"height_ratios": aspects, "wspace": 0.03, "hspace": 0.03})
+    figure, axes = plt.subplots(
+        len(rows),
+        columns,
+        squeeze=False,
+        figsize=(width, height),
+        gridspec_kw={"height_ratios": aspects, "wspace": 0.03, "hspace": 0.03},
+    )
     figure.subplots_adjust(0, 0, 1, 1)
     for y, row in enumerate(rows):
         for x, ax in enumerate(axes[y]):
@@ -73,7 +84,15 @@ def photo_grid(rows, alt, column_titles=(), row_titles=(), row_notes=(), path=No
             if x == 0 and y < len(row_titles):
                 ax.set_ylabel(row_titles[y], fontsize=8)
             if x == columns - 1 and y < len(row_notes):
-                ax.text(1.04, 0.5, row_notes[y], transform=ax.transAxes, va="center", fontsize=8, linespacing=1.4)
+                ax.text(
+                    1.04,
+                    0.5,
+                    row_notes[y],
+                    transform=ax.transAxes,
+                    va="center",
+                    fontsize=8,
+                    linespacing=1.4,
+                )
     show(figure, alt, path, photographic=True)
 
 
@@ -84,7 +103,12 @@ def curves(series, alt, x_label, y_label, path=None, reference=None, log=False, 
         ax.plot(x, y, marker="o", markersize=4, label=label)
     if reference:
         ax.axhline(reference[1], color="0.5", linestyle="--", label=reference[0])
-    ax.set(xlabel=x_label, ylabel=y_label, xscale="log" if log_x else "linear", yscale="log" if log else "linear")
+    ax.set(
+        xlabel=x_label,
+        ylabel=y_label,
+        xscale="log" if log_x else "linear",
+        yscale="log" if log else "linear",
+    )
     ax.grid(alpha=0.3, which="both")
     ax.legend(frameon=False)
     show(figure, alt, path)
@@ -104,6 +128,7 @@ def top_class_bars(names_and_logits, titles, alt, path=None):
 
 def contact_sheet(rows, path, side=200, alt=""):
     """Writes many photographs as one JPEG: each row a list of uint8 photographs, scaled to `side` px in height."""
+
     def scaled(photo):
         width = max(1, round(photo.shape[1] * side / photo.shape[0]))
         return np.asarray(Image.fromarray(photo).resize((width, side), Image.LANCZOS))
@@ -111,7 +136,7 @@ def contact_sheet(rows, path, side=200, alt=""):
     strips = [np.concatenate([scaled(photo) for photo in row], axis=1) for row in rows]
     sheet = np.full((side * len(strips), max(s.shape[1] for s in strips), 3), 255, np.uint8)
     for i, strip in enumerate(strips):
-        sheet[i * side:(i + 1) * side, :strip.shape[1]] = strip
+        sheet[i * side : (i + 1) * side, : strip.shape[1]] = strip
     with replacing(Path(path)) as temporary:
         Image.fromarray(sheet).save(temporary, "JPEG", quality=90, comment=alt.encode())
 
@@ -124,7 +149,15 @@ def matrix(values, rows, columns, alt, x_label="", y_label="", path=None):
     ax.set_yticks(range(len(rows)), rows, fontsize=8)
     ax.set(xlabel=x_label, ylabel=y_label)
     for (y, x), value in np.ndenumerate(values):
-        ax.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color="white" if value > 0.6 else "black")
+        ax.text(
+            x,
+            y,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if value > 0.6 else "black",
+        )
     show(figure, alt, path)
 
 
@@ -137,7 +170,9 @@ def gamut(bins, values, alt, path=None):
     """
     a, b = np.asarray(bins).T * lab.CHROMA_SCALE
     colors = lab.to_rgb(np.full((len(bins), 1), 0.3, np.float32), np.asarray(bins, np.float32))
-    figure, axes = plt.subplots(1, 1 + len(values), figsize=(3.3 * (1 + len(values)), 3.2), sharey=True)
+    figure, axes = plt.subplots(
+        1, 1 + len(values), figsize=(3.3 * (1 + len(values)), 3.2), sharey=True
+    )
     axes[0].scatter(a, b, c=colors, marker="s", s=45)
     axes[0].set(title="colour at L* 65", xlabel="a*", ylabel="b*", aspect="equal")
     for ax, (title, numbers) in zip(axes[1:], values.items()):
@@ -157,16 +192,38 @@ def architecture(layers, alt, path=None):
     figure, ax = plt.subplots(figsize=(11, 3.2))
     x, vectors, unit = 0.0, 0, 224 / max(shape[0] for _, shape in layers if len(shape) == 3)
     for name, shape in layers:
-        part = next((p for p in ("encoder", "fusion", "decoder") if name.startswith(p)), "chroma" if len(shape) == 3 else "")
-        color = {"encoder": "#8fb4cc", "fusion": "#d9a66b", "decoder": "#9cc29a", "chroma": "#c58fb7"}.get(part, "#cccccc")
+        part = next(
+            (p for p in ("encoder", "fusion", "decoder") if name.startswith(p)),
+            "chroma" if len(shape) == 3 else "",
+        )
+        color = {
+            "encoder": "#8fb4cc",
+            "fusion": "#d9a66b",
+            "decoder": "#9cc29a",
+            "chroma": "#c58fb7",
+        }.get(part, "#cccccc")
         if len(shape) == 3 and shape[0] > 1:
             width, height = 4 + shape[2] / 12, shape[0] * unit
-            ax.add_patch(plt.Rectangle((x, -height / 2), width, height, facecolor=color, edgecolor="0.3", linewidth=0.6))
-            ax.text(x + width / 2, height / 2 + 5, f"{shape[0]}x{shape[1]}\n{shape[2]}", ha="center", fontsize=6)
+            ax.add_patch(
+                plt.Rectangle(
+                    (x, -height / 2), width, height, facecolor=color, edgecolor="0.3", linewidth=0.6
+                )
+            )
+            ax.text(
+                x + width / 2,
+                height / 2 + 5,
+                f"{shape[0]}x{shape[1]}\n{shape[2]}",
+                ha="center",
+                fontsize=6,
+            )
             x += max(width + 9, 32)
         elif len(shape) == 1:
             y = -70 if vectors else -55
-            ax.add_patch(plt.Rectangle((x, y), 8 + shape[0] / 20, 8, facecolor=color, edgecolor="0.3", linewidth=0.6))
+            ax.add_patch(
+                plt.Rectangle(
+                    (x, y), 8 + shape[0] / 20, 8, facecolor=color, edgecolor="0.3", linewidth=0.6
+                )
+            )
             ax.text(x - 4, y + 4, f"{name} {shape[0]}", va="center", ha="right", fontsize=7)
             vectors += 1
     ax.set(xlim=(-14, x + 5), ylim=(-118, 150))
@@ -182,13 +239,29 @@ def fusion(features, embedding, fused, alt, path=None):
     """
     height, width, channels = features
     figure, ax = plt.subplots(figsize=(10, 2.4))
-    blocks = [(0, channels, "#8fb4cc", f"features\n{height} x {width} x {channels}"),
-              (62, embedding, "#d9a66b", f"embedding, replicated\n{height} x {width} x {embedding:,}")]
+    blocks = [
+        (0, channels, "#8fb4cc", f"features\n{height} x {width} x {channels}"),
+        (62, embedding, "#d9a66b", f"embedding, replicated\n{height} x {width} x {embedding:,}"),
+    ]
     for x, depth, color, label in blocks:
         _cuboid(ax, x, 26, depth / 40, color, label)
     _cuboid(ax, 148, 26, channels / 40, "#8fb4cc", "")
-    _cuboid(ax, 148 + channels / 40, 26, embedding / 40, "#d9a66b", f"stacked\n{height} x {width} x {channels + embedding:,}")
-    _cuboid(ax, 240, 26, fused[2] / 40, "#9cc29a", f"after 1 x 1 convolution, ReLU\n{' x '.join(map(str, fused))}")
+    _cuboid(
+        ax,
+        148 + channels / 40,
+        26,
+        embedding / 40,
+        "#d9a66b",
+        f"stacked\n{height} x {width} x {channels + embedding:,}",
+    )
+    _cuboid(
+        ax,
+        240,
+        26,
+        fused[2] / 40,
+        "#9cc29a",
+        f"after 1 x 1 convolution, ReLU\n{' x '.join(map(str, fused))}",
+    )
     for x, sign in ((48, "+"), (130, "="), (222, "\u2192")):
         ax.text(x, 17, sign, fontsize=20, ha="center", va="center")
     ax.set(xlim=(-4, 290), ylim=(-16, 46), aspect="equal")
@@ -199,11 +272,23 @@ def fusion(features, embedding, fused, alt, path=None):
 def _cuboid(ax, x, side, depth, color, label):
     """A block of feature maps seen from the front and the right: `side` high and wide, `depth` channels long."""
     slant = 0.3 * side
-    top = [(x, side), (x + slant, side + slant), (x + slant + depth, side + slant), (x + depth, side)]
+    top = [
+        (x, side),
+        (x + slant, side + slant),
+        (x + slant + depth, side + slant),
+        (x + depth, side),
+    ]
     front = [(x, 0), (x, side), (x + depth, side), (x + depth, 0)]
-    right = [(x + depth, 0), (x + depth, side), (x + depth + slant, side + slant), (x + depth + slant, slant)]
+    right = [
+        (x + depth, 0),
+        (x + depth, side),
+        (x + depth + slant, side + slant),
+        (x + depth + slant, slant),
+    ]
     for corners, shade in ((top, 0.75), (right, 0.55), (front, 1.0)):
-        ax.add_patch(plt.Polygon(corners, facecolor=color, edgecolor="0.3", linewidth=0.6, alpha=shade))
+        ax.add_patch(
+            plt.Polygon(corners, facecolor=color, edgecolor="0.3", linewidth=0.6, alpha=shade)
+        )
     ax.text(x + (depth + slant) / 2, -4, label, ha="center", va="top", fontsize=8)
 
 
@@ -220,12 +305,32 @@ def intervals(groups, alt, x_label, path=None, reference=None):
         offset = (i - (len(groups) - 1) / 2) * 0.2
         y = [methods.index(method) + offset for method in rows]
         value, low, high = np.array(list(rows.values())).T
-        ax.errorbar(value, y, xerr=[value - low, high - value], fmt="o", markersize=4, capsize=2, label=group)
+        ax.errorbar(
+            value,
+            y,
+            xerr=[value - low, high - value],
+            fmt="o",
+            markersize=4,
+            capsize=2,
+            label=group,
+        )
     if reference is not None:
         ax.axvline(reference, color="0.5", linestyle="--")
     ax.set_yticks(range(len(methods)), methods)
     ax.invert_yaxis()
     ax.set(xlabel=x_label)
     ax.grid(alpha=0.3, axis="x")
-    ax.legend(frameon=False, fontsize=8, ncols=len(groups), loc="lower center", bbox_to_anchor=(0.4, 1))
+    ax.legend(
+        frameon=False, fontsize=8, ncols=len(groups), loc="lower center", bbox_to_anchor=(0.4, 1)
+    )
     show(figure, alt, path)
+
+
+def check(right, hint):
+    """Prints "right", or "not yet" with a hint of what to look at.
+
+    Args:
+        right: whether the exercise is solved.
+        hint: one sentence, for those whose answer is another one.
+    """
+    print("right" if right else f"not yet: {hint}")
