@@ -44,7 +44,7 @@ DEFAULTS = {
     "schedule": "constant",  # the paper's; or "cosine", down to a hundredth with a short warm-up
     "average": 0.0,  # momentum of an exponential average of the weights; 0 turns it off
     "mean_error": 0.0,  # weight of the squared error of koala-plus's cautious colors, beside its cross-entropy
-    "perceptual": 0.0,  # weight of koala_utils.perception's distance, at vividness 0.5, in the loss
+    "perceptual": 0.0,  # weight of koala_utils.losses's distance, at vividness 0.5, in the loss
     "freeze": False,  # True: koala-plus's encoder stays as its classifier left it, and only the decoder learns
     "fusion": True,  # False: the ablation without the embedding
     "seed": 0,

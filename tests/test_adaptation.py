@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import assert_one_sentence
 
-from koala_utils import embedding
+from koala_utils import embedding, training
 from koala_utils.backend import keras
 from koala_utils.files import BusyError, alone
 from koala_utils.training import TrainingError

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from koala_utils import downloads, weights
+from koala_utils.app import check
 
 ROOT = Path(__file__).parents[1]
 

@@ -279,7 +279,7 @@ def train(options):
 
 def adapt(options):
 
-    _, history = adaptation.adapt(
+    _, history = training.adapt(
         options.records,
         options.output,
         options.epochs,
