@@ -6,6 +6,7 @@ over, as red, green and blue (Section 3.1 of arXiv 1712.03400). Its output befor
 
 import csv
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +17,62 @@ from koala_utils.backend import compiled, keras
 from koala_utils.weights import RELEASED, load_weights
 
 EMBEDDING_SIZE = 1000
-DEFAULT = "mobilenet_v2_grey"  # the extractor that the released models were trained with
+BUNDLED = "efficientnet_lite2"  # learned in colour
+DEFAULT = "efficientnet_lite2_grey"  # what the released models were trained with
+
+
+LITE_STAGES = [  # kernel, stride, expansion, filters, blocks: Tan and Le's Table 1 without its extras
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+]
+
+
+def efficientnet_lite(width, depth, input_shape=(None, None, 3), name="efficientnet_lite"):
+    """EfficientNet-Lite with random weights: EfficientNet without squeeze-and-excitation, with ReLU6.
+
+    Tan and Le, "EfficientNet", arXiv 1905.11946 (2019), Section 4; the Lite variant is Google's. Stem
+    and head keep their width at every scale. Batch normalization is folded into the convolutions:
+    each has a bias instead, and computes the same.
+
+    Args:
+        width, depth: factors on filters and on blocks per stage: 1.0, 1.0 is Lite0, 1.1, 1.2 Lite2.
+        input_shape: of one photograph; sides that are None may be any.
+
+    Returns:
+        A `keras.Model` from RGB (N, H, W, 3) in [-1, 1] to logits (N, 1000). The output of stage i
+        is the layer "stage_i", the last feature map "head".
+    """
+    layers = keras.layers
+
+    def conv(x, filters, kernel, stride, name, activation=True):
+        x = layers.Conv2D(filters, kernel, stride, padding="same", name=name)(x)
+        return layers.ReLU(6, name=f"{name}_relu")(x) if activation else x
+
+    rgb = keras.Input(input_shape, name="rgb")
+    # Its own training showed it (x - 127) / 128, x from 0 to 255.
+    x = layers.Rescaling(127.5 / 128, 0.5 / 128, name="rescaling")(rgb)
+    x = conv(x, 32, 3, 2, "stem")
+    for stage, (kernel, stride, expansion, filters, blocks) in enumerate(LITE_STAGES, 1):
+        filters = int(filters * width + 4) // 8 * 8
+        for block in range(1, 1 + (blocks if stage in (1, 7) else math.ceil(blocks * depth))):
+            before, here = x, f"stage_{stage}_block_{block}"
+            if expansion > 1:
+                x = conv(x, x.shape[-1] * expansion, 1, 1, f"{here}_expand")
+            step = stride if block == 1 else 1
+            x = layers.DepthwiseConv2D(kernel, step, padding="same", name=f"{here}_depthwise")(x)
+            x = layers.ReLU(6, name=f"{here}_depthwise_relu")(x)
+            x = conv(x, filters, 1, 1, f"{here}_project", activation=False)
+            if step == 1 and before.shape[-1] == filters:
+                x = layers.Add(name=f"{here}_add")([before, x])
+        x = layers.Identity(name=f"stage_{stage}")(x)
+    x = conv(x, 1280, 1, 1, "head")
+    x = layers.GlobalAveragePooling2D(name="pooling")(x)
+    return keras.Model(rgb, layers.Dense(1000, name="logits")(x), name=name)
 
 
 @dataclass(frozen=True)
@@ -29,10 +85,37 @@ class Extractor:
 
 
 EXTRACTORS = {
-    "mobilenet_v2": Extractor(keras.applications.MobileNetV2, 224, bundled=True),
+    BUNDLED: Extractor(keras.applications.MobileNetV2, 224, bundled=True),
     # The same, adapted to grey, old and damaged photographs: see koala_utils.training.
     "mobilenet_v2_grey": Extractor(keras.applications.MobileNetV2, 224, bundled=True),
     "inception_resnet_v2": Extractor(keras.applications.InceptionResNetV2, 299, bundled=False),
+}
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A classifier with the 1,000 ImageNet classes that takes RGB in [-1, 1]."""
+
+    build: Callable  # of input_shape and, where Keras downloads them, weights
+    size: int  # pixels, the side of the square it was trained on
+    bundled: bool  # whether its weights come with koala_utils
+
+
+def _from_keras(application):
+    # classifier_activation=None is what makes the output logits: Keras's default is softmax.
+    return functools.partial(application, classifier_activation=None)
+
+
+_LITE0 = functools.partial(efficientnet_lite, 1.0, 1.0)
+_LITE2 = functools.partial(efficientnet_lite, 1.1, 1.2)
+EXTRACTORS = {
+    "efficientnet_lite0": Extractor(_LITE0, 224, bundled=False),
+    "efficientnet_lite2": Extractor(_LITE2, 260, bundled=True),
+    # The same, taught to read grey, old and damaged photographs: see koala_utils.training.adapt.
+    "efficientnet_lite2_grey": Extractor(_LITE2, 260, bundled=True),
+    "inception_resnet_v2": Extractor(
+        _from_keras(keras.applications.InceptionResNetV2), 299, bundled=False
+    ),
 }
 
 
@@ -52,49 +135,45 @@ def find_extractor(name):
 
 
 @functools.cache
-def load_extractor(name="mobilenet_v2", pretrained=True):
-    """A Keras model from RGB, float32 (N, size, size, 3) in [-1, 1], to logits (N, 1000), before any softmax.
+def load_extractor(name=BUNDLED, pretrained=True):
+    """A Keras model from RGB (N, size, size, 3) in [-1, 1] to logits (N, 1000), before any softmax.
 
     Args:
         name: one of `EXTRACTORS`. "inception_resnet_v2" is the paper's; Keras downloads its 215 MB
-            on first use. "mobilenet_v2" is bundled.
+            on first use.
         pretrained: False gives random weights, for tests.
 
     Raises:
         ExtractorError: an unknown name, or weights that could not be downloaded.
     """
     extractor = find_extractor(name)
-    download = pretrained and not extractor.bundled
-    try:
-        # classifier_activation=None is what makes the output logits: Keras's default is softmax.
-        model = extractor.build(
-            weights="imagenet" if download else None,
-            classifier_activation=None,
-            input_shape=(extractor.size, extractor.size, 3),
-        )
-    except Exception as error:
-        if not download:
-            raise
-        raise ExtractorError(
-            f"the weights of {name!r} could not be downloaded ({type(error).__name__}); connect to"
-            " the network once, or use the bundled 'mobilenet_v2'."
-        ) from error
-    if pretrained and extractor.bundled:
-        load_weights(model, RELEASED / f"{name}.safetensors")
+    shape = (extractor.size, extractor.size, 3)
+    if extractor.bundled:
+        model = extractor.build(input_shape=shape)
+        if pretrained:
+            load_weights(model, RELEASED / f"{name}.safetensors")
+    else:
+        try:
+            model = extractor.build(input_shape=shape, weights="imagenet" if pretrained else None)
+        except Exception as error:
+            if not pretrained:
+                raise
+            raise ExtractorError(
+                f"the weights of {name!r} could not be downloaded ({type(error).__name__}); connect"
+                f" to the network once, or use the bundled {BUNDLED!r}."
+            ) from error
     model.trainable = False
     return model
 
 
-def classifier_for(size, name="mobilenet_v2"):
-    """A classifier like :func:`load_extractor`'s for squares of another size, of its own: it may be trained or taken apart."""
-    model = EXTRACTORS[name].build(
-        weights=None, classifier_activation=None, input_shape=(size, size, 3)
-    )
+def classifier_for(size, name=BUNDLED):
+    """A bundled classifier for squares of another size, of its own: it may be trained or taken apart."""
+    model = EXTRACTORS[name].build(input_shape=(size, size, 3))
     model.set_weights(load_extractor(name).get_weights())
     return model
 
 
-def extractor_input(grey, name="mobilenet_v2"):
+def extractor_input(grey, name=BUNDLED):
     """What the extractor is shown: the whole grey photograph, squeezed to its square, three times over.
 
     Args:
@@ -163,7 +242,7 @@ def embed_inputs(inputs, name=DEFAULT, pretrained=True, few=False):
     )
 
 
-def logits_of(batch, name="mobilenet_v2", pretrained=True, few=False):
+def logits_of(batch, name=BUNDLED, pretrained=True, few=False):
     """The raw logits (N, 1000) of prepared inputs, float (N, size, size, 3) in [-1, 1]; grey or colour."""
     model = load_extractor(name, pretrained)
     return (model if few else compiled(model))(

@@ -1,8 +1,8 @@
 """RGB <-> lightness in [-1, 1] and chroma in [-1, 1], the two halves of CIE L*a*b*.
 
 Written in TensorFlow, so that it runs inside `tf.data` and on whole batches; equal to
-`skimage.color.rgb2lab` (D65 white, 2 degree observer) to 1e-3; only :func:`to_rgb`, which makes pictures and is never part of
-a graph, is in NumPy. Formulas: IEC 61966-2-1 for sRGB, CIE 15:2004 for L*a*b*.
+`skimage.color.rgb2lab` (D65 white, 2 degree observer) to 1e-3. Only :func:`to_rgb`, which makes
+pictures, is in NumPy. Formulas: IEC 61966-2-1 for sRGB, CIE 15:2004 for L*a*b*.
 """
 
 import functools
@@ -22,63 +22,56 @@ _RGB_TO_XYZ = (
 _XYZ_TO_RGB = np.linalg.inv(_RGB_TO_XYZ).astype(np.float32)
 _WHITE = (0.95047, 1.0, 1.08883)
 _THRESHOLD = 6 / 29
-_BLOCK = (
-    2**16
-)  # pixels that are turned into sRGB together, so that what stands between stays in the cache
-_DARKEST, _BRIGHTEST = (
-    -1e-3 / 12.92,
-    ((1.001 + 0.055) / 1.055) ** 2.4,
-)  # linear light of the sRGB values -1e-3 and 1 + 1e-3
+_BLOCK = 2**16  # pixels turned into sRGB together: what stands between stays in the cache
+# Linear light of the sRGB values -1e-3 and 1 + 1e-3.
+_DARKEST, _BRIGHTEST = -1e-3 / 12.92, ((1.001 + 0.055) / 1.055) ** 2.4
+
+
+def to_linear(srgb):
+    """sRGB values, float in [0, 1], any shape -> linear light in [0, 1], a float32 tensor."""
+    srgb = tf.convert_to_tensor(srgb, tf.float32)
+    # The power's base is kept positive: TensorFlow evaluates both branches, and their gradients.
+    power = ((tf.maximum(srgb, 0.04045) + 0.055) / 1.055) ** 2.4
+    return tf.where(srgb > 0.04045, power, srgb / 12.92)
+
+
+def from_linear(light):
+    """Linear light -> sRGB values: the inverse of :func:`to_linear`."""
+    power = 1.055 * tf.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
+    return tf.where(light > 0.0031308, power, 12.92 * light)
+
+
+def _cube_root(t):
+    """The function f of CIE 15:2004: a cube root, and a straight line near black."""
+    line = t / (3 * _THRESHOLD**2) + 4 / 29
+    return tf.where(t > _THRESHOLD**3, tf.maximum(t, _THRESHOLD**3) ** (1 / 3), line)
 
 
 def to_lab(rgb):
     """sRGB, float (..., 3) in [0, 1] -> L*, a*, b*, float32 (..., 3), L* in [0, 100]."""
-    rgb = tf.convert_to_tensor(rgb, tf.float32)
-    # The exponent's base is kept positive: TensorFlow evaluates both branches, and so would its gradient.
-    linear = tf.where(
-        rgb > 0.04045, ((tf.maximum(rgb, 0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92
-    )
-    xyz = tf.tensordot(linear, tf.transpose(tf.constant(_RGB_TO_XYZ)), 1) / tf.constant(_WHITE)
-    f = tf.where(
-        xyz > _THRESHOLD**3,
-        tf.maximum(xyz, _THRESHOLD**3) ** (1 / 3),
-        xyz / (3 * _THRESHOLD**2) + 4 / 29,
-    )
-    x, y, z = tf.unstack(f, axis=-1)
+    xyz = tf.tensordot(to_linear(rgb), tf.transpose(tf.constant(_RGB_TO_XYZ)), 1)
+    x, y, z = tf.unstack(_cube_root(xyz / tf.constant(_WHITE)), axis=-1)
     return tf.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
 def from_lab(lab):
-    """L*, a*, b*, float (..., 3) -> sRGB, float32 (..., 3); colours outside sRGB fall outside [0, 1]."""
-    l, a, b = tf.unstack(tf.convert_to_tensor(lab, tf.float32), axis=-1)
-    y = (l + 16) / 116
+    """L*, a*, b*, float (..., 3) -> sRGB, float32 (..., 3).
+
+    Colours outside sRGB fall outside [0, 1].
+    """
+    lightness, a, b = tf.unstack(tf.convert_to_tensor(lab, tf.float32), axis=-1)
+    y = (lightness + 16) / 116
     f = tf.stack([y + a / 500, y, y - b / 200], axis=-1)
-    xyz = tf.where(f > _THRESHOLD, f * f * f, 3 * _THRESHOLD**2 * (f - 4 / 29)) * tf.constant(
-        _WHITE
-    )
-    linear = tf.tensordot(xyz, tf.constant(_XYZ_TO_RGB.T), 1)
-    return tf.where(
-        linear > 0.0031308,
-        1.055 * tf.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055,
-        12.92 * linear,
-    )
+    xyz = tf.where(f > _THRESHOLD, f**3, 3 * _THRESHOLD**2 * (f - 4 / 29)) * tf.constant(_WHITE)
+    return from_linear(tf.tensordot(xyz, tf.constant(_XYZ_TO_RGB.T), 1))
 
 
 def lightness(grey):
     """The lightness of a grey photograph, float (..., 1) in [0, 1] -> float32 (..., 1) in [-1, 1].
 
-    L* of a grey depends on its one value alone, so this is :func:`to_lab` without the work for colour.
+    L* of a grey depends on its one value alone: this is :func:`to_lab` without the colour.
     """
-    grey = tf.convert_to_tensor(grey, tf.float32)
-    linear = tf.where(
-        grey > 0.04045, ((tf.maximum(grey, 0.04045) + 0.055) / 1.055) ** 2.4, grey / 12.92
-    )
-    y = tf.where(
-        linear > _THRESHOLD**3,
-        tf.maximum(linear, _THRESHOLD**3) ** (1 / 3),
-        linear / (3 * _THRESHOLD**2) + 4 / 29,
-    )
-    return (116 * y - 16) / 50 - 1
+    return (116 * _cube_root(to_linear(grey)) - 16) / 50 - 1
 
 
 def chroma(rgb):
@@ -115,7 +108,7 @@ def to_rgb(lightness, chroma):
                 fits = (tried.min(0) >= _DARKEST) & (tried.max(0) <= _BRIGHTEST)
                 low, high = np.where(fits, middle, low), np.where(fits, high, middle)
             linear[:, outside] = _linear_light(y, a * low, b * low)
-        block[:] = _curve()[(np.clip(linear, 0, 1) * 65535 + 0.5).astype(np.uint16)].T
+        block[:] = srgb_curve()[(np.clip(linear, 0, 1) * 65535 + 0.5).astype(np.uint16)].T
     return rgb
 
 
@@ -132,7 +125,7 @@ def _linear_light(y, a, b):
 
 
 @functools.cache
-def _curve():
+def srgb_curve():
     """sRGB's curve at 65,536 steps of linear light: looked up to 1e-4, a fortieth of a step of 8 bits, instead of taking powers."""
     linear = np.linspace(0, 1, 2**16)
     return np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear).astype(

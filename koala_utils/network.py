@@ -2,15 +2,18 @@
 
 `koala`: encoder, fusion and decoder follow Section 3.2 and Table 1 of Baldassarre, Gonzalez Morín and
 Rodés-Guirao, "Deep Koalarization: Image Colorization using CNNs and Inception-ResNet-v2",
-arXiv 1712.03400 (2017). `koala-plus` keeps the fusion, and has a pretrained classifier's own feature maps for an
-encoder, a decoder that takes them in at every scale (U-Net: Ronneberger, Fischer and Brox, arXiv 1505.04597,
-2015), and a choice among bins of chroma for an answer. Only Keras layers are used, so any Keras backend runs both.
+arXiv 1712.03400 (2017). `koala-plus` keeps the fusion. Its encoder is a pretrained classifier that
+reads grey, so that its embedding comes from the same forward pass; its decoder takes in the
+encoder's feature maps at every scale (U-Net: Ronneberger, Fischer and Brox, arXiv 1505.04597,
+2015) and answers with a choice among bins of chroma. Only Keras operations are used, so any Keras
+backend runs both.
 """
 
 import numpy as np
 
 from koala_utils import quantization
 from koala_utils.backend import keras
+from koala_utils.embedding import DEFAULT, EMBEDDING_SIZE, EXTRACTORS, standardized
 
 layers = keras.layers
 
@@ -27,14 +30,11 @@ ENCODER = [
 DECODER = [128, "up", 64, 64, "up", 32]  # then 2 filters with tanh, and the last up-sampling
 FUSION_FILTERS = 256
 
-# koala-plus: MobileNetV2's feature maps at 1/32, 1/16, 1/8 and 1/4 of the photograph's sides, the first of them fused with the
-# embedding; the others stacked on the decoder when it has come to their size, before a convolution to so many filters.
-PLUS_BOTTOM = "out_relu"
-PLUS_SKIPS = [
-    ("block_13_expand_relu", 256),
-    ("block_6_expand_relu", 128),
-    ("block_3_expand_relu", 96),
-]
+# koala-plus: the encoder's feature maps at 1/32, 1/16, 1/8 and 1/4 of the photograph's sides. The
+# first is fused with the embedding; each of the others is stacked on the decoder when it has come
+# to its size, before a convolution to so many filters.
+PLUS_BOTTOM = "head"
+PLUS_SKIPS = [("stage_5", 192), ("stage_3", 128), ("stage_2", 64)]
 
 
 def _conv(
@@ -124,67 +124,110 @@ def build_network(embedding_size=1000, fusion=True, dtype="float32"):
     return keras.Model([lightness, embedding], chroma, name="koala")
 
 
-def build_plus(embedding_size=1000, fusion=True, skips=True, dtype="float32"):
+def build_plus_encoder(extractor=DEFAULT):
+    """The classifier behind koala-plus, which reads grey photographs of any size.
+
+    Returns:
+        A `keras.Model` with random weights from lightness (N, H, W, 1) in [-1, 1] to its feature
+        maps at 1/32, 1/16, 1/8 and 1/4 of the sides and its logits (N, 1000).
+    """
+    lightness = keras.Input((None, None, 1), name="lightness")
+    classifier = EXTRACTORS[extractor].build(input_shape=(None, None, 3))
+    names = [f"{PLUS_BOTTOM}_relu", *(name for name, _ in PLUS_SKIPS)]
+    taken = keras.Model(
+        classifier.input, [classifier.get_layer(name).output for name in names] + classifier.outputs
+    )
+    # The classifier reads grey values; L* is close to them, but not the same.
+    rgb = layers.Concatenate(name="rgb")([GreyOfLightness(name="grey")(lightness)] * 3)
+    return keras.Model(lightness, taken(rgb), name="encoder")
+
+
+class GreyOfLightness(layers.Layer):
+    """Lightness in [-1, 1] -> the sRGB value of that grey, in [-1, 1]: what the classifier learned on."""
+
+    def call(self, lightness):
+        ops = keras.ops
+        y = (lightness * 50 + 66) / 116
+        light = ops.where(y > 6 / 29, y**3, 3 * (6 / 29) ** 2 * (y - 4 / 29))
+        curve = 1.055 * ops.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
+        return ops.where(light > 0.0031308, curve, 12.92 * light) * 2 - 1
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def build_plus_decoder(encoder, embedding_size=EMBEDDING_SIZE, fusion=True, skips=True, dtype=None):
+    """The decoder of koala-plus: an encoder's feature maps and an embedding -> logits of the bins."""
+    features = [
+        keras.Input(each.shape[1:], name=f"features_{i}")
+        for i, each in enumerate(encoder.outputs[:-1])
+    ]
+    embedding = keras.Input((embedding_size,), name="embedding")
+    x = features[0]
+    if fusion:
+        # Noise and gaps, in training only: as if another classifier had said it.
+        blurred = layers.GaussianNoise(0.4, name="embedding_noise")(embedding)
+        blurred = layers.Dropout(0.15, name="embedding_dropout")(blurred)
+        x = fuse_by_broadcasting(x, blurred, dtype)
+    else:
+        x = _conv(x, FUSION_FILTERS, kernel=1, name="fusion_features", dtype=dtype)
+    for i, (skip, (_, filters)) in enumerate(zip(features[1:], PLUS_SKIPS, strict=True), 1):
+        x = layers.UpSampling2D(2, interpolation="nearest", name=f"decoder_{i}_up", dtype=dtype)(x)
+        if skips:
+            x = layers.Concatenate(name=f"decoder_{i}_skip", dtype=dtype)([x, skip])
+        # Glorot's initialization halves the variance of a signal in every ReLU layer; He's keeps it.
+        x = _conv(x, filters, initializer="he_normal", name=f"decoder_{i}", dtype=dtype)
+    x = _conv(x, PLUS_SKIPS[-1][1], initializer="he_normal", name="decoder_4", dtype=dtype)
+    x = _conv(x, len(quantization.bins()[0]), activation=None, kernel=1, name="bins", dtype=dtype)
+    logits = layers.Activation("linear", name="logits", dtype="float32")(x)
+    return keras.Model([*features, embedding], logits, name="decoder")
+
+
+def build_plus(embedding_size=EMBEDDING_SIZE, fusion=True, skips=True, dtype=None):
     """`koala-plus`, for photographs of any size that is a multiple of 32.
 
     Args:
         embedding_size, fusion: as :func:`build_network`.
         skips: False leaves the finer feature maps out of the decoder (an ablation).
-        dtype: of the decoder. The encoder stays in float32: its depthwise convolutions are slower in bfloat16.
+        dtype: of the decoder.
 
     Returns:
-        A `keras.Model` from `[lightness, embedding]`, as :func:`build_network`'s, to the logits of the bins of
-        chroma, float32 (N, H / 4, W / 4, 261): see :mod:`koala_utils.quantization`. The encoder's weights are random;
-        batch normalization uses its stored statistics, in training too.
+        A `keras.Model` from `[lightness, embedding]`, as :func:`build_network`'s, to the logits of
+        the bins of chroma, float32 (N, H / 4, W / 4, 261): see :mod:`koala_utils.quantization`. It
+        is made of two models, its layers "encoder" and "decoder", with random weights.
     """
+    encoder = build_plus_encoder()
+    decoder = build_plus_decoder(encoder, embedding_size, fusion, skips, dtype)
     lightness = keras.Input((None, None, 1), name="lightness")
     embedding = keras.Input((embedding_size,), name="embedding")
-    encoder = keras.applications.MobileNetV2(
-        input_tensor=layers.Concatenate(name="rgb")([lightness] * 3),
-        include_top=False,
-        weights=None,
-    )
-    for layer in encoder.layers:
-        layer.trainable = not isinstance(layer, layers.BatchNormalization)
+    *features, _ = encoder(lightness)
+    return keras.Model([lightness, embedding], decoder([*features, embedding]), name="koala-plus")
 
-    x = encoder.get_layer(PLUS_BOTTOM).output
-    if fusion:
-        x = fuse_by_broadcasting(x, embedding, dtype)
-    else:
-        x = _conv(x, FUSION_FILTERS, kernel=1, name="fusion_features", dtype=dtype)
-    for i, (skip, filters) in enumerate(PLUS_SKIPS, 1):
-        x = layers.UpSampling2D(2, interpolation="nearest", name=f"decoder_{i}_up", dtype=dtype)(x)
-        if skips:
-            x = layers.Concatenate(name=f"decoder_{i}_skip", dtype=dtype)(
-                [x, encoder.get_layer(skip).output]
-            )
-        # Glorot's initialization, Keras's default, halves the variance of a signal in every ReLU layer; He's keeps it.
-        x = _conv(x, filters, initializer="he_normal", name=f"decoder_{i}", dtype=dtype)
-    x = _conv(x, PLUS_SKIPS[-1][1], initializer="he_normal", name="decoder_4", dtype=dtype)
-    x = _conv(x, len(quantization.bins()[0]), activation=None, kernel=1, name="bins", dtype=dtype)
-    logits = layers.Activation("linear", name="logits", dtype="float32")(x)
-    return keras.Model([lightness, embedding], logits, name="koala-plus")
+
+def with_own_embedding(network):
+    """koala-plus as a model of lightness alone: the embedding is its own encoder's opinion."""
+    *features, logits = network.get_layer("encoder")(network.inputs[0])
+    output = network.get_layer("decoder")([*features, Standardize(name="own")(logits)])
+    return keras.Model(network.inputs[0], output, name=network.name)
+
+
+class Standardize(layers.Layer):
+    """:func:`koala_utils.embedding.standardized` as a layer."""
+
+    def call(self, logits):
+        return standardized(logits)
+
+    def compute_output_shape(self, shape):
+        return shape
 
 
 def load_encoder(network, classifier):
-    """Gives a :func:`build_plus` network the weights of a MobileNetV2, in its encoder, to begin the training with."""
-    names = {layer.name for layer in network.layers}
-    for layer in classifier.layers:
-        if layer.weights and layer.name in names:
-            network.get_layer(layer.name).set_weights(layer.get_weights())
-
-
-def freeze_encoder(network):
-    """Keeps the encoder of a :func:`build_plus` network, all that comes before the fusion, from being trained."""
-    for layer in network.layers[: network.layers.index(network.get_layer(PLUS_BOTTOM))]:
-        layer.trainable = False
+    """Gives a :func:`build_plus` network the weights of a classifier for its encoder."""
+    network.get_layer("encoder").set_weights(classifier.get_weights())
 
 
 BUILDERS = {"koala": build_network, "koala-plus": build_plus}
-STRIDES = {
-    "koala": 8,
-    "koala-plus": 32,
-}  # what the sides of the networks' inputs must be multiples of
+STRIDES = {"koala": 8, "koala-plus": 32}  # the sides of the networks' inputs must be multiples
 
 
 def chroma_of(output, vividness=0.0):
