@@ -106,10 +106,8 @@ def _from_keras(application):
     return functools.partial(application, classifier_activation=None)
 
 
-_LITE0 = functools.partial(efficientnet_lite, 1.0, 1.0)
 _LITE2 = functools.partial(efficientnet_lite, 1.1, 1.2)
 EXTRACTORS = {
-    "efficientnet_lite0": Extractor(_LITE0, 224, bundled=False),
     "efficientnet_lite2": Extractor(_LITE2, 260, bundled=True),
     # The same, taught to read grey, old and damaged photographs: see koala_utils.training.adapt.
     "efficientnet_lite2_grey": Extractor(_LITE2, 260, bundled=True),

@@ -1,4 +1,4 @@
-"""(lightness, embedding) -> chroma: the network of Deep Koalarization, and the one that goes beyond it.
+"""(lightness, embedding) -> chroma: Deep Koalarization's network, and one that goes beyond it.
 
 `koala`: encoder, fusion and decoder follow Section 3.2 and Table 1 of Baldassarre, Gonzalez Morín and
 Rodés-Guirao, "Deep Koalarization: Image Colorization using CNNs and Inception-ResNet-v2",
@@ -143,7 +143,7 @@ def build_plus_encoder(extractor=DEFAULT):
 
 
 class GreyOfLightness(layers.Layer):
-    """Lightness in [-1, 1] -> the sRGB value of that grey, in [-1, 1]: what the classifier learned on."""
+    """Lightness in [-1, 1] -> the sRGB value of that grey, in [-1, 1], which classifiers read."""
 
     def call(self, lightness):
         ops = keras.ops
@@ -205,10 +205,16 @@ def build_plus(embedding_size=EMBEDDING_SIZE, fusion=True, skips=True, dtype=Non
 
 
 def with_own_embedding(network):
-    """koala-plus as a model of lightness alone: the embedding is its own encoder's opinion."""
+    """koala-plus as a model of lightness alone: the embedding is its own encoder's, for free.
+
+    Returns:
+        A `keras.Model` that shares the layers of a :func:`build_plus` network, from lightness to
+        `[logits of the bins, embedding]`.
+    """
     *features, logits = network.get_layer("encoder")(network.inputs[0])
-    output = network.get_layer("decoder")([*features, Standardize(name="own")(logits)])
-    return keras.Model(network.inputs[0], output, name=network.name)
+    embedding = Standardize(name="embedding")(logits)
+    output = network.get_layer("decoder")([*features, embedding])
+    return keras.Model(network.inputs[0], [output, embedding], name=network.name)
 
 
 class Standardize(layers.Layer):
@@ -227,11 +233,14 @@ def load_encoder(network, classifier):
 
 
 BUILDERS = {"koala": build_network, "koala-plus": build_plus}
-STRIDES = {"koala": 8, "koala-plus": 32}  # the sides of the networks' inputs must be multiples
+# What the sides of the networks' inputs must be multiples of.
+STRIDES = {"koala": 8, "koala-plus": 32}
 
 
 def chroma_of(output, vividness=0.0):
-    """Chroma from what either network puts out: koala's is chroma; koala-plus's is decoded and enlarged bilinearly.
+    """Chroma from the output of either network.
+
+    koala's is chroma already; koala-plus's is decoded and enlarged bilinearly.
 
     Args:
         output: (N, H, W, 2), or (N, H / 4, W / 4, 261).
@@ -248,34 +257,40 @@ def chroma_of(output, vividness=0.0):
     )
 
 
-def predict(network, lightness, embedding):
-    """The network's output for photographs of any one size, which are reflected to a multiple of its stride.
+def predict(network, lightness, embedding=None):
+    """The network's output for photographs of one size, padded by reflection to its stride.
 
-    The photograph and its mirror image are both looked at and the two outputs averaged, for a colorizer should not care
-    about left and right, and two half-independent guesses are better than one.
+    The photograph and its mirror image are both looked at and the two outputs are averaged: a
+    colorizer should not care about left and right, and the mean of two guesses is better than one.
 
     Args:
-        network: a model from `BUILDERS`.
+        network: a model from `BUILDERS`, or :func:`with_own_embedding`'s.
         lightness: (N, H, W, 1) in [-1, 1].
-        embedding: (N, embedding_size), standardized.
+        embedding: (N, 1000), standardized; None for :func:`with_own_embedding`'s.
 
     Returns:
-        A tensor: of koala (N, H', W', 2), of koala-plus (N, H' / 4, W' / 4, 261), H' and W' being the multiples.
+        The output, float32 (N, H', W', 2) of koala or (N, H' / 4, W' / 4, 261) of koala-plus, where
+        H' and W' are the next multiples of the stride; and the embedding, float32 (N, 1000).
     """
     height, width = lightness.shape[1:3]
     stride = STRIDES[network.name]
     pad = [(0, 0), (0, -height % stride), (0, -width % stride), (0, 0)]
     padded = np.pad(np.asarray(lightness, np.float32), pad, mode="reflect")
     both = np.concatenate([padded, padded[:, :, ::-1]])
-    output = network([both, np.tile(np.asarray(embedding, np.float32), (2, 1))], training=False)
-    return (output[: len(padded)] + output[len(padded) :, :, ::-1]) / 2
+    if embedding is None:
+        output, vectors = network(both, training=False)
+        embedding = keras.ops.convert_to_numpy(vectors).reshape(2, len(padded), -1).mean(0)
+    else:
+        embedding = np.asarray(embedding, np.float32)
+        output = network([both, np.tile(embedding, (2, 1))], training=False)
+    return (output[: len(padded)] + output[len(padded) :, :, ::-1]) / 2, embedding
 
 
-def predict_chroma(network, lightness, embedding, vividness=0.0):
-    """Chroma for photographs of any one size: :func:`predict`, :func:`chroma_of`, and cropped back.
+def predict_chroma(network, lightness, embedding=None, vividness=0.0):
+    """Chroma for photographs of one size: :func:`predict`, :func:`chroma_of`, and cropped back.
 
     Returns:
         float32 array (N, H, W, 2) in [-1, 1].
     """
-    chroma = chroma_of(predict(network, lightness, embedding), vividness)
+    chroma = chroma_of(predict(network, lightness, embedding)[0], vividness)
     return keras.ops.convert_to_numpy(chroma)[:, : lightness.shape[1], : lightness.shape[2]]

