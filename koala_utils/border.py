@@ -1,4 +1,4 @@
-"""Where the picture lies on a scan: the dark edge of a film or the white one of a print is left out."""
+"""Where the picture lies on a scan, inside the dark edge of a film or the white one of a print."""
 
 import numpy as np
 
@@ -8,17 +8,19 @@ NEARLY_BLACK, NEARLY_WHITE = 0.16, 0.97  # of scanned film edges and print borde
 def find_picture(grey, deepest=0.2):
     """Where the picture lies inside the black edge of a film or the white one of a print.
 
-    From each side, lines are taken for an edge as long as seven in ten of their pixels are of the outermost lines'
-    nearly black or nearly white; writing on the edge and the round corners of a film's gate are why not all need be.
-    A line or two of something else (a notch, the rim between mount and film) is passed over. An edge ends at once: where
-    it fades into the picture, goes deeper than `deepest` or is on one side alone, it is a dark picture's own.
+    From each side, a line belongs to the edge if seven in ten of its pixels are like the nearly
+    black or nearly white outermost lines: there is writing on edges, and corners are round. A line
+    or two of something else, such as a notch, is passed over. An edge ends at once. A dark border
+    that fades into the picture, goes deeper than `deepest` or is on one side alone is the picture's
+    own.
 
     Args:
         grey: float (H, W, 1) in [0, 1].
-        deepest: a share of the side.
+        deepest: the deepest edge, as a share of the side.
 
     Returns:
-        (top, bottom, left, right), so that `grey[top:bottom, left:right]` is the picture; all of it where no edge is.
+        (top, bottom, left, right): the picture is `grey[top:bottom, left:right]`, all of it where
+        there is no edge.
     """
     grey = grey[..., 0]
     edges = {"top": 0, "bottom": 0, "left": 0, "right": 0}
@@ -55,7 +57,7 @@ def find_picture(grey, deepest=0.2):
 
 
 def _likeness_to_an_edge(lines, outermost):
-    """The share of each line's pixels that are as the outermost lines are, where those are nearly black or white."""
+    """The share of each line's pixels that are like nearly black or white outermost lines."""
     share = np.zeros(len(lines))
     for start in (
         0,

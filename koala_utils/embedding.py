@@ -1,7 +1,8 @@
-"""The grey photograph -> the semantic prior: 1,000 standardized ImageNet logits of a pretrained classifier.
+"""The grey photograph -> the semantic prior: 1,000 standardized ImageNet logits of a classifier.
 
-The classifier (the *extractor*) was trained on colour photographs and is shown a grey one three times
-over, as red, green and blue (Section 3.1 of arXiv 1712.03400). Its output before the softmax is the embedding.
+The classifier (the *extractor*) was trained on colour photographs and is shown a grey one three
+times over, as red, green and blue (Section 3.1 of arXiv 1712.03400). Its output before the softmax
+is the embedding. The bundled one is EfficientNet-Lite2, which Keras Applications does not have.
 """
 
 import csv
@@ -21,7 +22,7 @@ BUNDLED = "efficientnet_lite2"  # learned in colour
 DEFAULT = "efficientnet_lite2_grey"  # what the released models were trained with
 
 
-LITE_STAGES = [  # kernel, stride, expansion, filters, blocks: Tan and Le's Table 1 without its extras
+LITE_STAGES = [  # kernel, stride, expansion, filters, blocks: Tan and Le 2019, Table 1
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
     (5, 2, 6, 40, 2),
@@ -33,10 +34,10 @@ LITE_STAGES = [  # kernel, stride, expansion, filters, blocks: Tan and Le's Tabl
 
 
 def efficientnet_lite(width, depth, input_shape=(None, None, 3), name="efficientnet_lite"):
-    """EfficientNet-Lite with random weights: EfficientNet without squeeze-and-excitation, with ReLU6.
+    """EfficientNet-Lite with random weights: no squeeze-and-excitation, ReLU6 for an activation.
 
-    Tan and Le, "EfficientNet", arXiv 1905.11946 (2019), Section 4; the Lite variant is Google's. Stem
-    and head keep their width at every scale. Batch normalization is folded into the convolutions:
+    Tan and Le, "EfficientNet", arXiv 1905.11946 (2019), Section 4; the Lite variant is Google's.
+    Stem and head keep their width at every scale. Batch normalization is folded into the convolutions:
     each has a bias instead, and computes the same.
 
     Args:
@@ -73,23 +74,6 @@ def efficientnet_lite(width, depth, input_shape=(None, None, 3), name="efficient
     x = conv(x, 1280, 1, 1, "head")
     x = layers.GlobalAveragePooling2D(name="pooling")(x)
     return keras.Model(rgb, layers.Dense(1000, name="logits")(x), name=name)
-
-
-@dataclass(frozen=True)
-class Extractor:
-    """A classifier of Keras Applications with the 1,000 ImageNet classes, taking RGB scaled to [-1, 1]."""
-
-    build: Callable
-    size: int  # pixels, the side of the square it was trained on
-    bundled: bool  # whether its weights come with koala_utils
-
-
-EXTRACTORS = {
-    BUNDLED: Extractor(keras.applications.MobileNetV2, 224, bundled=True),
-    # The same, adapted to grey, old and damaged photographs: see koala_utils.training.
-    "mobilenet_v2_grey": Extractor(keras.applications.MobileNetV2, 224, bundled=True),
-    "inception_resnet_v2": Extractor(keras.applications.InceptionResNetV2, 299, bundled=False),
-}
 
 
 @dataclass(frozen=True)
@@ -165,14 +149,14 @@ def load_extractor(name=BUNDLED, pretrained=True):
 
 
 def classifier_for(size, name=BUNDLED):
-    """A bundled classifier for squares of another size, of its own: it may be trained or taken apart."""
+    """A copy of a bundled classifier for squares of `size` pixels, to be trained or taken apart."""
     model = EXTRACTORS[name].build(input_shape=(size, size, 3))
     model.set_weights(load_extractor(name).get_weights())
     return model
 
 
 def extractor_input(grey, name=BUNDLED):
-    """What the extractor is shown: the whole grey photograph, squeezed to its square, three times over.
+    """What the extractor is shown: the whole grey photograph, squeezed to its square, three times.
 
     Args:
         grey: float (H, W, 1) in [0, 1], any size.
@@ -181,34 +165,30 @@ def extractor_input(grey, name=BUNDLED):
         float32 array (size, size, 3) in [-1, 1], not to be written to.
     """
     size = find_extractor(name).size
-    square = Image.fromarray(np.asarray(grey, np.float32)[..., 0]).resize(
-        (size, size), Image.BILINEAR
-    )  # averages where it shrinks
-    return np.broadcast_to(
-        np.asarray(square)[..., None] * 2 - 1, (size, size, 3)
-    )  # three times the same memory
-
-
-def standardize(logits):
-    """Zero mean and unit spread over the classes of each photograph, so that extractors can be exchanged.
-
-    Extractors differ in the scale and offset of their logits, and a network that is trained with one's
-    would break with another's. Every embedding of the project has gone through here.
-
-    Args:
-        logits: (..., 1000).
-
-    Returns:
-        float32 array of the same shape.
-    """
-    logits = np.asarray(logits, np.float32)
-    return (logits - logits.mean(-1, keepdims=True)) / (logits.std(-1, keepdims=True) + 1e-6)
+    photo = Image.fromarray(np.asarray(grey, np.float32)[..., 0])
+    square = np.asarray(photo.resize((size, size), Image.BILINEAR))  # averages where it shrinks
+    return np.broadcast_to(square[..., None] * 2 - 1, (size, size, 3))  # one plane in memory
 
 
 def standardized(logits):
-    """As :func:`standardize`, on tensors, so that gradients flow through it."""
+    """Zero mean and unit spread over the classes of each photograph: extractors can be exchanged.
+
+    Extractors differ in the scale and offset of their logits, and a network that is trained with
+    one's would break with another's. Every embedding of the project has gone through here.
+
+    Args:
+        logits: tensor (..., 1000).
+
+    Returns:
+        A tensor of the same shape, through which gradients flow.
+    """
     centered = logits - keras.ops.mean(logits, axis=-1, keepdims=True)
     return centered / (keras.ops.std(logits, axis=-1, keepdims=True) + 1e-6)
+
+
+def standardize(logits):
+    """:func:`standardized` of an array: float32 (..., 1000) -> float32 array of the same shape."""
+    return keras.ops.convert_to_numpy(standardized(np.asarray(logits, np.float32)))
 
 
 def embed(greys, name=DEFAULT, pretrained=True, few=False):
@@ -216,7 +196,8 @@ def embed(greys, name=DEFAULT, pretrained=True, few=False):
 
     Args:
         greys: a sequence of float (H, W, 1) arrays in [0, 1], of any sizes.
-        name: the extractor; or several, joined by "+", whose standardized logits are added and standardized again.
+        name: the extractor; or several, joined by "+": their standardized logits are added and
+            standardized again.
         few: so few photographs are to come that compiling the extractor does not pay.
 
     Returns:
@@ -226,42 +207,44 @@ def embed(greys, name=DEFAULT, pretrained=True, few=False):
 
 
 def extractor_inputs(grey, name=DEFAULT):
-    """:func:`extractor_input` of each of the extractors that are joined in `name`: the part of :func:`embed` that is a photograph's own."""
+    """:func:`extractor_input` of each extractor in `name`: one photograph's part of the work."""
     return [extractor_input(grey, part) for part in name.split("+")]
 
 
 def embed_inputs(inputs, name=DEFAULT, pretrained=True, few=False):
     """The rest of :func:`embed`, from a list of :func:`extractor_inputs`."""
+    batches = map(np.stack, zip(*inputs))
     return standardize(
         sum(
-            standardize(logits_of(np.stack(batch), part, pretrained, few))
-            for part, batch in zip(name.split("+"), zip(*inputs))
+            standardize(logits_of(batch, part, pretrained, few))
+            for part, batch in zip(name.split("+"), batches)
         )
     )
 
 
 def logits_of(batch, name=BUNDLED, pretrained=True, few=False):
-    """The raw logits (N, 1000) of prepared inputs, float (N, size, size, 3) in [-1, 1]; grey or colour."""
+    """The raw logits (N, 1000) of prepared inputs, float (N, size, size, 3) in [-1, 1]."""
     model = load_extractor(name, pretrained)
-    return (model if few else compiled(model))(
-        np.asarray(batch, np.float32), training=False
-    ).numpy()
+    call = model if few else compiled(model)
+    return call(np.asarray(batch, np.float32), training=False).numpy()
 
 
 @functools.cache
 def class_names():
-    """The 1,000 names of the ImageNet classes in the order of the logits, and their synsets.
+    """The names of the 1,000 ImageNet classes in the order of the logits, and their synsets.
 
     Keras's classifiers have 1,000 classes; lists of 1,001 names start with "background" and label
     everything one off, as happened in the paper's figures.
     """
-    with open(RELEASED / "imagenet_classes.csv", newline="", encoding="utf-8") as lines:
+    with (RELEASED / "imagenet_classes.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     return [row["name"] for row in rows], [row["synset"] for row in rows]
 
 
 def top_classes(logits, k=5):
-    """The k most likely classes: for each photograph a list of (name, logit), the most likely first."""
+    """The k most likely classes of each photograph: lists of (name, logit), most likely first."""
     names, _ = class_names()
-    logits = np.atleast_2d(logits)
-    return [[(names[i], float(row[i])) for i in np.argsort(row)[::-1][:k]] for row in logits]
+    return [
+        [(names[i], float(row[i])) for i in np.argsort(row)[::-1][:k]]
+        for row in np.atleast_2d(logits)
+    ]

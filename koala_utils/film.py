@@ -14,7 +14,7 @@ import numpy as np
 from koala_utils import lab
 from koala_utils.backend import tf
 
-# Weights of red, green and blue light. They sum to 1, so that every film sees grey as the same grey.
+# Weights of red, green and blue light. They sum to 1: every film sees grey as the same grey.
 PANCHROMATIC = (0.2126, 0.7152, 0.0722)  # sees as the eye does: the luminance of ITU-R BT.709
 ORTHOCHROMATIC = (0.02, 0.58, 0.40)  # usual before about 1930: blind to red
 BLUE_SENSITIVE = (0.0, 0.12, 0.88)  # the earliest plates see blue and little else

@@ -1,4 +1,4 @@
-"""What the trainings minimize: squared error, cross-entropy over bins of chroma, and a perceptual distance."""
+"""What the trainings minimize: squared error, cross-entropy and a perceptual distance."""
 
 from koala_utils import lab
 from koala_utils.backend import keras
@@ -8,12 +8,7 @@ from koala_utils.quantization import soft_encode
 
 ops = keras.ops
 
-CLASSIFIER = "mobilenet_v2"
-LAYERS = (
-    "block_3_expand_relu",
-    "block_6_expand_relu",
-    "block_13_expand_relu",
-)  # at 1/4, 1/8 and 1/16 of the side
+LAYERS = ("stage_2", "stage_3", "stage_5")  # of the classifier: at 1/4, 1/8, 1/16 of the side
 
 
 def squared_error(chroma, output):
@@ -22,12 +17,12 @@ def squared_error(chroma, output):
 
 
 def ab_error(truth, output):
-    """The mean squared error of chroma in [-1, 1], the same for both networks; koala-plus at its most cautious."""
+    """The mean squared error of chroma in [-1, 1]; of koala-plus at vividness 0."""
     return ops.mean(ops.square(chroma_of(output) - truth[..., :2]))
 
 
 def cross_entropy(chroma, logits):
-    """The loss: cross-entropy between the encoded true chroma and the prediction, in nats a place.
+    """Cross-entropy between the encoded true chroma and the prediction, in nats per place.
 
     Args:
         chroma: the truth (N, H, W, 2) in [-1, 1].
@@ -39,13 +34,21 @@ def cross_entropy(chroma, logits):
 
 
 def perceptual_distance(size):
-    """The distance for squares of `size` px: a function of (lightness, chroma, other chroma) -> a number, 0 at best.
+    """How differently the bundled classifier, which learned in colour, sees two colourings.
 
-    The squared distance of the features, scaled to unit length at every place, averaged over places and photographs and
-    summed over `LAYERS`; and the mean squared difference of the standardized logits. The classifier is the bundled one that
-    learned in colour, and it is not trained.
+    In the manner of LPIPS (Zhang, Isola, Efros, Shechtman and Wang, arXiv 1801.03924, 2018,
+    equation 1), without its learned weights, and with the classifier's logits added: the squared
+    distance of the features, scaled to unit length at every place, averaged over places and
+    photographs and summed over `LAYERS`; and the mean squared difference of the standardized
+    logits.
+
+    Args:
+        size: side of the square photographs in pixels.
+
+    Returns:
+        A function of (lightness, chroma, other chroma) that returns a number, 0 at best.
     """
-    classifier = classifier_for(size, CLASSIFIER)
+    classifier = classifier_for(size)
     sees = keras.Model(
         classifier.input,
         [classifier.get_layer(name).output for name in LAYERS] + [classifier.output],
@@ -76,7 +79,14 @@ LOSSES = {"koala": squared_error, "koala-plus": cross_entropy}
 
 
 def loss_for(options):
-    """The model's own loss and, where asked for, the cautious colors' error and how differently a classifier sees output and truth."""
+    """A training's loss: the model's own, plus the terms that `options` give a weight.
+
+    Args:
+        options: a dict with "model", "crop", "mean_error" and "perceptual".
+
+    Returns:
+        A function of (truth, output); truth is chroma and lightness, (N, H, W, 3).
+    """
     own, mean_error, perceptual = (
         LOSSES[options["model"]],
         options["mean_error"],

@@ -1,7 +1,7 @@
 """(lightness, embedding) -> chroma: Deep Koalarization's network, and one that goes beyond it.
 
-`koala`: encoder, fusion and decoder follow Section 3.2 and Table 1 of Baldassarre, Gonzalez Morín and
-Rodés-Guirao, "Deep Koalarization: Image Colorization using CNNs and Inception-ResNet-v2",
+`koala`: encoder, fusion and decoder follow Section 3.2 and Table 1 of Baldassarre, Gonzalez Morín
+and Rodés-Guirao, "Deep Koalarization: Image Colorization using CNNs and Inception-ResNet-v2",
 arXiv 1712.03400 (2017). `koala-plus` keeps the fusion. Its encoder is a pretrained classifier that
 reads grey, so that its embedding comes from the same forward pass; its decoder takes in the
 encoder's feature maps at every scale (U-Net: Ronneberger, Fischer and Brox, arXiv 1505.04597,
@@ -52,7 +52,7 @@ def _conv(
 
 
 def fuse_by_stacking(features, embedding, dtype=None):
-    """The fusion as the paper draws it (Section 3.2, Figure 3): replicate, stack, convolve with 1x1.
+    """The fusion as the paper draws it (Section 3.2, Figure 3): replicate, stack, convolve.
 
     `features` is (N, h, w, 256), `embedding` (N, 1000); the result is (N, h, w, 256) after a ReLU.
     """
@@ -137,27 +137,21 @@ def build_plus_encoder(extractor=DEFAULT):
     taken = keras.Model(
         classifier.input, [classifier.get_layer(name).output for name in names] + classifier.outputs
     )
-    # The classifier reads grey values; L* is close to them, but not the same.
-    rgb = layers.Concatenate(name="rgb")([GreyOfLightness(name="grey")(lightness)] * 3)
+    rgb = keras.ops.repeat(_grey_of_lightness(lightness), 3, axis=-1)
     return keras.Model(lightness, taken(rgb), name="encoder")
 
 
-class GreyOfLightness(layers.Layer):
-    """Lightness in [-1, 1] -> the sRGB value of that grey, in [-1, 1], which classifiers read."""
-
-    def call(self, lightness):
-        ops = keras.ops
-        y = (lightness * 50 + 66) / 116
-        light = ops.where(y > 6 / 29, y**3, 3 * (6 / 29) ** 2 * (y - 4 / 29))
-        curve = 1.055 * ops.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
-        return ops.where(light > 0.0031308, curve, 12.92 * light) * 2 - 1
-
-    def compute_output_shape(self, shape):
-        return shape
+def _grey_of_lightness(lightness):
+    """Lightness in [-1, 1] -> the sRGB value of that grey in [-1, 1], which classifiers read."""
+    ops = keras.ops
+    y = (lightness * 50 + 66) / 116
+    light = ops.where(y > 6 / 29, y**3, 3 * (6 / 29) ** 2 * (y - 4 / 29))
+    curve = 1.055 * ops.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
+    return ops.where(light > 0.0031308, curve, 12.92 * light) * 2 - 1
 
 
 def build_plus_decoder(encoder, embedding_size=EMBEDDING_SIZE, fusion=True, skips=True, dtype=None):
-    """The decoder of koala-plus: an encoder's feature maps and an embedding -> logits of the bins."""
+    """The decoder of koala-plus: feature maps and an embedding -> logits of the bins."""
     features = [
         keras.Input(each.shape[1:], name=f"features_{i}")
         for i, each in enumerate(encoder.outputs[:-1])
@@ -175,7 +169,7 @@ def build_plus_decoder(encoder, embedding_size=EMBEDDING_SIZE, fusion=True, skip
         x = layers.UpSampling2D(2, interpolation="nearest", name=f"decoder_{i}_up", dtype=dtype)(x)
         if skips:
             x = layers.Concatenate(name=f"decoder_{i}_skip", dtype=dtype)([x, skip])
-        # Glorot's initialization halves the variance of a signal in every ReLU layer; He's keeps it.
+        # Glorot's initialization halves a signal's variance in every ReLU layer; He's keeps it.
         x = _conv(x, filters, initializer="he_normal", name=f"decoder_{i}", dtype=dtype)
     x = _conv(x, PLUS_SKIPS[-1][1], initializer="he_normal", name="decoder_4", dtype=dtype)
     x = _conv(x, len(quantization.bins()[0]), activation=None, kernel=1, name="bins", dtype=dtype)
@@ -212,19 +206,9 @@ def with_own_embedding(network):
         `[logits of the bins, embedding]`.
     """
     *features, logits = network.get_layer("encoder")(network.inputs[0])
-    embedding = Standardize(name="embedding")(logits)
+    embedding = standardized(logits)
     output = network.get_layer("decoder")([*features, embedding])
     return keras.Model(network.inputs[0], [output, embedding], name=network.name)
-
-
-class Standardize(layers.Layer):
-    """:func:`koala_utils.embedding.standardized` as a layer."""
-
-    def call(self, logits):
-        return standardized(logits)
-
-    def compute_output_shape(self, shape):
-        return shape
 
 
 def load_encoder(network, classifier):
