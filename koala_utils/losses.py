@@ -8,7 +8,8 @@ from koala_utils.quantization import soft_encode
 
 ops = keras.ops
 
-LAYERS = ("stage_2", "stage_3", "stage_5")  # of the classifier: at 1/4, 1/8, 1/16 of the side
+# Feature maps of the classifier at 1/4, 1/8 and 1/16 of the side.
+LAYERS = ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu")
 
 
 def squared_error(chroma, output):

@@ -12,7 +12,7 @@ from skimage import data
 
 from koala_utils import backend, embedding
 from koala_utils.downloads import BUNDLED, find_photos, registry
-from koala_utils.embedding import BUNDLED as LITE
+from koala_utils.embedding import BUNDLED as BASE
 from koala_utils.embedding import (
     DEFAULT,
     EXTRACTORS,
@@ -37,7 +37,7 @@ def bundled_logits():
     batch = np.stack(
         [extractor_input(grey(name)) for name in ("coffee", "chelsea", "grace_hopper")]
     )
-    return load_extractor(LITE)(batch, training=False).numpy()
+    return load_extractor(BASE)(batch, training=False).numpy()
 
 
 def test_bundled_extractor_names_known_photographs(bundled_logits):
@@ -58,7 +58,7 @@ def test_top_classes_are_sorted_and_decoded(bundled_logits):
 
 
 def test_extractors_are_not_trained_further():
-    assert load_extractor(LITE).trainable_variables == []
+    assert load_extractor(BASE).trainable_variables == []
 
 
 # ---------------------------------------------------------------- EfficientNet-Lite2
@@ -68,7 +68,9 @@ def test_logits_are_those_of_the_reference_implementation():
     """Recorded by report/convert_lite.py; half precision costs up to 0.03 of a logit."""
     pictures = [Image.fromarray(each) for each in (data.coffee(), data.chelsea())]
     batch = [np.asarray(each.resize((260, 260), Image.BILINEAR)) / 127.5 - 1 for each in pictures]
-    logits = load_extractor(LITE)(np.stack(batch).astype(np.float32), training=False).numpy()
+    logits = load_extractor("efficientnet_lite2")(
+        np.stack(batch).astype(np.float32), training=False
+    ).numpy()
     recorded = np.load(Path(__file__).parent / "data" / "efficientnet_lite2_logits.npy")
     assert recorded.std() > 0.5 and np.abs(logits - recorded).max() < 0.03
 
@@ -109,15 +111,15 @@ def test_scale_and_shift_of_an_extractor_do_not_matter(bundled_logits, scale, sh
 
 
 def test_embedding_is_the_standardized_logits(bundled_logits):
-    got = embed([grey("coffee")], LITE)
+    got = embed([grey("coffee")], BASE)
     assert got.shape == (1, 1000) and got.dtype == np.float32
     assert np.abs(got[0] - standardize(bundled_logits[0])).max() < 1e-3
 
 
 def test_several_extractors_are_added_and_standardized_again():
     greys = [grey("coffee"), grey("chelsea")]
-    one, other = (embed(greys, name) for name in (LITE, DEFAULT))
-    together = embed(greys, f"{LITE}+{DEFAULT}")
+    one, other = (embed(greys, name) for name in (BASE, DEFAULT))
+    together = embed(greys, f"{BASE}+{DEFAULT}")
     assert np.abs(together - standardize(one + other)).max() < 1e-5
     assert np.abs(one - other).max() > 0.1
 
@@ -128,7 +130,7 @@ def test_compiled_extractor_has_the_logits_of_its_layers(bundled_logits, large, 
     batch = np.stack(
         [extractor_input(grey(name)) for name in ("coffee", "chelsea", "grace_hopper")]
     )
-    model = load_extractor(LITE)
+    model = load_extractor(BASE)
     compiled = backend.compiled.__wrapped__(model)  # and not one that is kept
     assert compiled.name == model.name
     for some in (batch, batch[:1]):
@@ -137,7 +139,7 @@ def test_compiled_extractor_has_the_logits_of_its_layers(bundled_logits, large, 
 
 
 def test_embedding_of_the_inputs_is_that_of_the_photographs():
-    greys, both = [grey("coffee"), grey("chelsea")], f"{LITE}+{DEFAULT}"
+    greys, both = [grey("coffee"), grey("chelsea")], f"{BASE}+{DEFAULT}"
     inputs = [embedding.extractor_inputs(one, both) for one in greys]
     assert np.abs(embedding.embed_inputs(inputs, both) - embed(greys, both)).max() < 1e-3
     assert np.abs(embed(greys, both, few=True) - embed(greys, both)).max() < 1e-3
@@ -154,7 +156,9 @@ def test_embedding_does_not_depend_on_the_rest_of_the_batch():
 # ---------------------------------------------------------------- the input
 
 
-@pytest.mark.parametrize("name, size", [(LITE, 260), ("inception_resnet_v2", 299)])
+@pytest.mark.parametrize(
+    "name, size", [("efficientnet_lite2", 260), (BASE, 224), ("inception_resnet_v2", 299)]
+)
 def test_input_is_three_equal_channels_in_range(name, size):
     square = extractor_input(grey_of(make_photo(1, 33, 71)), name)
     assert square.shape == (size, size, 3) and square.dtype == np.float32
@@ -169,10 +173,10 @@ def test_input_is_scaled_to_plus_minus_one(value, scaled):
     assert np.allclose(extractor_input(np.full((40, 30, 1), value, np.float32)), scaled, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(500, 300), (50, 70), (260, 900)])
+@pytest.mark.parametrize("shape", [(500, 300), (50, 70), (224, 900)])
 def test_input_is_tensorflow_s_antialiased_resizing(shape):
     photo = np.random.default_rng(0).random((*shape, 1), np.float32)
-    expected = backend.tf.image.resize(photo, (260, 260), antialias=True) * 2 - 1
+    expected = backend.tf.image.resize(photo, (224, 224), antialias=True) * 2 - 1
     assert np.abs(extractor_input(photo)[..., :1] - expected).max() < 1e-4
 
 
@@ -213,7 +217,7 @@ def test_weights_that_cannot_be_downloaded_name_the_other_extractor(monkeypatch)
     )
     with pytest.raises(ExtractorError) as error:
         load_extractor("inception_resnet_v2")
-    assert_one_sentence(error, "inception_resnet_v2", LITE)
+    assert_one_sentence(error, "inception_resnet_v2", BASE)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,7 @@ def test_weights_that_cannot_be_downloaded_name_the_other_extractor(monkeypatch)
 def test_unknown_extractor_is_named_with_the_known_ones(use):
     with pytest.raises(ExtractorError) as error:
         use("vgg16")
-    assert_one_sentence(error, "vgg16", LITE, "inception_resnet_v2")
+    assert_one_sentence(error, "vgg16", BASE, "inception_resnet_v2")
 
 
 # ---------------------------------------------------------------- class names
@@ -258,7 +262,7 @@ def test_labels_of_the_published_photographs_fit_the_class_list(published):
     labels = {row["path"].split("/")[-1]: int(row["label"]) for row in registry("test")}
     paths = find_photos("test")[:24]
     batch = np.stack([extractor_input(grey_of(read_photo(path))) for path in paths])
-    guesses = load_extractor(LITE)(batch, training=False).numpy().argmax(-1)
+    guesses = load_extractor(BASE)(batch, training=False).numpy().argmax(-1)
     truth = np.array([labels[path.name] for path in paths])
     assert (guesses == truth).mean() > 0.4
     assert (np.abs(guesses - truth) == 1).mean() < 0.2
