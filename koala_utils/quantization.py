@@ -1,8 +1,9 @@
 """Chroma as a choice among bins of the ab plane, and back: colourization as classification.
 
-After Zhang, Isola and Efros, "Colorful Image Colorization", arXiv 1603.08511 (2016), Sections 2.1 to 2.3. A
-network that predicts one chroma must answer with the mean of all colours that a thing may have, and the mean of
-red and blue cars is a brown one. A network that predicts how likely each colour is leaves the choice to later.
+After Zhang, Isola and Efros, "Colorful Image Colorization", arXiv 1603.08511 (2016), Sections 2.1
+to 2.3. A network that predicts one chroma must answer with the mean of all colours that a thing may
+have, and the mean of red and blue cars is a brown one. A network that predicts how likely each
+colour is leaves the choice to later.
 """
 
 import csv
@@ -18,19 +19,17 @@ ops = keras.ops
 
 GRID = 10.0  # side of a bin in units of a*b*
 SIGMA = 5.0  # of the soft encoding, in units of a*b*
-COLDEST = (
-    0.6  # temperature at vividness 1; chosen by eye and colourfulness on validation photographs
-)
-UNIFORM_SHARE = (
-    0.5  # of a uniform distribution in the smoothed prior: the lambda of the paper's equation 4
-)
+# At vividness 1; chosen by eye, error and colourfulness on validation photographs.
+COLDEST = 0.6  # temperature
+STRONGEST = 1.6  # factor on the chroma
+UNIFORM_SHARE = 0.5  # of a uniform distribution in the smoothed prior: lambda of equation 4
 
 
 def gamut_bins():
     """The centers of all bins that hold a colour of sRGB, in units of a*b*: float (261, 2).
 
-    A bin is a square of 10 x 10 units of a*b* around a multiple of 10. We find 261 by trying every third value of red, green
-    and blue; Zhang et al. list 313, with a margin of bins around these.
+    A bin is a square of 10 x 10 units of a*b* around a multiple of 10. We find 261 by trying every
+    third value of red, green and blue; Zhang et al. list 313, with a margin around these.
     """
     levels = np.arange(0, 256, 3, dtype=np.float32) / 255
     rgb = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
@@ -38,7 +37,7 @@ def gamut_bins():
 
 
 def measure_shares(chromas):
-    """How common each bin is, from batches of chroma (N, H, W, 2): float (261,), which sums to 1."""
+    """How common each bin is in batches of chroma (N, H, W, 2): float (261,), which sums to 1."""
     shares = [ops.convert_to_numpy(ops.mean(soft_encode(chroma), (0, 1, 2))) for chroma in chromas]
     return np.mean(shares, axis=0)
 
@@ -48,9 +47,10 @@ def bins():
     """The bins of :func:`gamut_bins`, and their shares of the training photographs, as released.
 
     Returns:
-        Chroma of the centers in [-1, 1], float32 (261, 2), and their shares, float32 (261,), which sum to 1.
+        Chroma of the centers in [-1, 1], float32 (261, 2), and their shares, float32 (261,), which
+        sum to 1.
     """
-    with open(RELEASED / "ab_bins.csv", newline="", encoding="utf-8") as lines:
+    with (RELEASED / "ab_bins.csv").open(newline="", encoding="utf-8") as lines:
         table = np.array(
             [[float(row[key]) for key in ("a", "b", "share")] for row in csv.DictReader(lines)]
         )
@@ -62,7 +62,7 @@ def bins():
 def soft_encode(chroma):
     """Chroma as a distribution over the bins: each in proportion to a Gaussian of its distance.
 
-    Zhang et al. keep the five nearest bins; with a spread of half a bin the others add up to almost nothing.
+    Zhang et al. keep the five nearest bins; at a spread of half a bin the others hardly count.
 
     Args:
         chroma: (..., 2) in [-1, 1].
@@ -81,10 +81,9 @@ def soft_encode(chroma):
 
 
 def rebalancing_weights():
-    """Large for rare colours, small for common ones; equation 4 of Zhang et al., and 1 on average over pixels.
+    """Weights against rarity, 1 on average over pixels: equation 4 of Zhang et al., float32 (261,).
 
-    Returns:
-        float32 (261,).
+    Their loss uses them; notebook 8 shows what they do.
     """
     _, shares = bins()
     weights = 1 / ((1 - UNIFORM_SHARE) * shares + UNIFORM_SHARE / len(shares))
@@ -92,22 +91,23 @@ def rebalancing_weights():
 
 
 def decode(logits, vividness=0.0):
-    """The chroma that a distribution over the bins stands for: rare colours are given more weight, then the annealed mean is taken.
+    """The chroma that a distribution over the bins stands for.
 
-    Photographs are mostly greyish, so a network that tells the truth finds grey likely everywhere. Zhang et al. weigh
-    rare colours up in the loss; weighing the finished distribution does the same to a network that has learned it
-    well (it is Bayes' rule with another prior), and leaves the strength open until a photograph is coloured. Weights alone
-    tint what should be neutral, for they lift all that is unlikely; the annealed mean (their equation 5), in which a
-    temperature below 1 favours the likely, keeps it clean.
+    Vividness 0 is the mean of the distribution, the answer of least squared error. It is pale,
+    because the mean of several colours is near grey. More vividness does two things: a temperature
+    below 1 favours the likely bins (the annealed mean, equation 5 of Zhang et al.), and a factor
+    strengthens the result. Zhang et al. make colours vivid by weights against rarity instead. Such
+    weights lift every rare colour, also where it wins by a hair, and leave violet stains on dark
+    and neutral things; here a hue has to be likely to become strong.
 
     Args:
         logits: (..., 261).
-        vividness: 0 is the mean of what the network believes, the answer of least squared error; 1 takes the weights
-            in full, as Zhang et al. do, at a temperature of 0.6 (theirs is 0.38).
+        vividness: 0, cautious, to 1: a temperature of 0.6 and 1.6 times the chroma.
 
     Returns:
-        float32 (..., 2) in [-1, 1].
+        float32 (..., 2); rare values lie outside of [-1, 1].
     """
-    rebalanced = ops.cast(logits, "float32") + vividness * np.log(rebalancing_weights())
     temperature = 1 - (1 - COLDEST) * vividness
-    return ops.matmul(ops.softmax(rebalanced / temperature), bins()[0])
+    strength = 1 + (STRONGEST - 1) * vividness
+    likely = ops.softmax(ops.cast(logits, "float32") / temperature)
+    return strength * ops.matmul(likely, bins()[0])
