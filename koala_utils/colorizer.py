@@ -238,10 +238,10 @@ def _batches(pairs):
 
 
 def _picture_of(photo):
-    """:func:`koala_utils.film.find_picture` in the pixels of the photograph, found on a small copy."""
+    """:func:`koala_utils.border.find_picture` in the pixels of the photograph, found on a small copy."""
     small = shrink(photo, 512)
     down, across = photo.shape[0] / small.shape[0], photo.shape[1] / small.shape[1]
-    top, bottom, left, right = film.find_picture(film.grey_of(small))
+    top, bottom, left, right = border.find_picture(film.grey_of(small))
     return round(top * down), round(bottom * down), round(left * across), round(right * across)
 
 

@@ -37,7 +37,7 @@ def efficientnet_lite(width, depth, input_shape=(None, None, 3), name="efficient
     """EfficientNet-Lite with random weights: no squeeze-and-excitation, ReLU6 for an activation.
 
     Tan and Le, "EfficientNet", arXiv 1905.11946 (2019), Section 4; the Lite variant is Google's.
-    Stem and head keep their width at every scale. Batch normalization is folded into the convolutions:
+    Stem and head keep their width at every scale. Batch normalization is folded into convolutions:
     each has a bias instead, and computes the same.
 
     Args:

@@ -1,10 +1,11 @@
-"""(lightness, embedding) -> chroma: the network of Deep Koalarization, and the one that goes beyond it.
+"""(lightness, embedding) -> chroma: Deep Koalarization's network, and one that goes beyond it.
 
-`koala`: encoder, fusion and decoder follow Section 3.2 and Table 1 of Baldassarre, Gonzalez Morín and
-Rodés-Guirao, "Deep Koalarization: Image Colorization using CNNs and Inception-ResNet-v2",
-arXiv 1712.03400 (2017). `koala-plus` keeps the fusion, and has a pretrained classifier's own feature maps for an
-encoder, a decoder that takes them in at every scale (U-Net: Ronneberger, Fischer and Brox, arXiv 1505.04597,
-2015), and a choice among bins of chroma for an answer. Only Keras layers are used, so any Keras backend runs both.
+`koala`: encoder, fusion and decoder follow Section 3.2 and Table 1 of Baldassarre, Gonzalez Morín
+and Rodés-Guirao, "Deep Koalarization: Image Colorization using CNNs and Inception-ResNet-v2",
+arXiv 1712.03400 (2017). `koala-plus` keeps the fusion. Its encoder is a pretrained classifier, its
+decoder takes in the encoder's feature maps at every scale (U-Net: Ronneberger, Fischer and Brox,
+arXiv 1505.04597, 2015), and its answer is a choice among bins of chroma. Only Keras operations are
+used, so any Keras backend runs both.
 """
 
 import numpy as np
@@ -27,8 +28,9 @@ ENCODER = [
 DECODER = [128, "up", 64, 64, "up", 32]  # then 2 filters with tanh, and the last up-sampling
 FUSION_FILTERS = 256
 
-# koala-plus: MobileNetV2's feature maps at 1/32, 1/16, 1/8 and 1/4 of the photograph's sides, the first of them fused with the
-# embedding; the others stacked on the decoder when it has come to their size, before a convolution to so many filters.
+# koala-plus: MobileNetV2's feature maps at 1/32, 1/16, 1/8 and 1/4 of the photograph's sides. The
+# first is fused with the embedding; each of the others is stacked on the decoder when it has come
+# to its size, before a convolution to so many filters.
 PLUS_BOTTOM = "out_relu"
 PLUS_SKIPS = [
     ("block_13_expand_relu", 256),
@@ -52,7 +54,7 @@ def _conv(
 
 
 def fuse_by_stacking(features, embedding, dtype=None):
-    """The fusion as the paper draws it (Section 3.2, Figure 3): replicate, stack, convolve with 1x1.
+    """The fusion as the paper draws it (Section 3.2, Figure 3): replicate, stack, convolve.
 
     `features` is (N, h, w, 256), `embedding` (N, 1000); the result is (N, h, w, 256) after a ReLU.
     """
@@ -130,12 +132,12 @@ def build_plus(embedding_size=1000, fusion=True, skips=True, dtype="float32"):
     Args:
         embedding_size, fusion: as :func:`build_network`.
         skips: False leaves the finer feature maps out of the decoder (an ablation).
-        dtype: of the decoder. The encoder stays in float32: its depthwise convolutions are slower in bfloat16.
+        dtype: of the decoder. The encoder's depthwise convolutions are slower in bfloat16.
 
     Returns:
-        A `keras.Model` from `[lightness, embedding]`, as :func:`build_network`'s, to the logits of the bins of
-        chroma, float32 (N, H / 4, W / 4, 261): see :mod:`koala_utils.quantization`. The encoder's weights are random;
-        batch normalization uses its stored statistics, in training too.
+        A `keras.Model` from `[lightness, embedding]`, as :func:`build_network`'s, to the logits of
+        the bins of chroma, float32 (N, H / 4, W / 4, 261): see :mod:`koala_utils.quantization`. The
+        encoder's weights are random; batch normalization always uses its stored statistics.
     """
     lightness = keras.Input((None, None, 1), name="lightness")
     embedding = keras.Input((embedding_size,), name="embedding")
@@ -158,7 +160,7 @@ def build_plus(embedding_size=1000, fusion=True, skips=True, dtype="float32"):
             x = layers.Concatenate(name=f"decoder_{i}_skip", dtype=dtype)(
                 [x, encoder.get_layer(skip).output]
             )
-        # Glorot's initialization, Keras's default, halves the variance of a signal in every ReLU layer; He's keeps it.
+        # Glorot's initialization halves a signal's variance in every ReLU layer; He's keeps it.
         x = _conv(x, filters, initializer="he_normal", name=f"decoder_{i}", dtype=dtype)
     x = _conv(x, PLUS_SKIPS[-1][1], initializer="he_normal", name="decoder_4", dtype=dtype)
     x = _conv(x, len(quantization.bins()[0]), activation=None, kernel=1, name="bins", dtype=dtype)
@@ -167,7 +169,7 @@ def build_plus(embedding_size=1000, fusion=True, skips=True, dtype="float32"):
 
 
 def load_encoder(network, classifier):
-    """Gives a :func:`build_plus` network the weights of a MobileNetV2, in its encoder, to begin the training with."""
+    """Gives the encoder of a :func:`build_plus` network the weights of a MobileNetV2."""
     names = {layer.name for layer in network.layers}
     for layer in classifier.layers:
         if layer.weights and layer.name in names:
@@ -175,7 +177,7 @@ def load_encoder(network, classifier):
 
 
 def freeze_encoder(network):
-    """Keeps the encoder of a :func:`build_plus` network, all that comes before the fusion, from being trained."""
+    """Keeps the encoder of a :func:`build_plus` network from being trained."""
     for layer in network.layers[: network.layers.index(network.get_layer(PLUS_BOTTOM))]:
         layer.trainable = False
 
@@ -184,11 +186,13 @@ BUILDERS = {"koala": build_network, "koala-plus": build_plus}
 STRIDES = {
     "koala": 8,
     "koala-plus": 32,
-}  # what the sides of the networks' inputs must be multiples of
+}  # the inputs' sides must be multiples
 
 
 def chroma_of(output, vividness=0.0):
-    """Chroma from what either network puts out: koala's is chroma; koala-plus's is decoded and enlarged bilinearly.
+    """Chroma from the output of either network.
+
+    koala's is chroma already; koala-plus's is decoded and enlarged bilinearly.
 
     Args:
         output: (N, H, W, 2), or (N, H / 4, W / 4, 261).
@@ -206,10 +210,10 @@ def chroma_of(output, vividness=0.0):
 
 
 def predict(network, lightness, embedding):
-    """The network's output for photographs of any one size, which are reflected to a multiple of its stride.
+    """The network's output for photographs of one size, padded by reflection to its stride.
 
-    The photograph and its mirror image are both looked at and the two outputs averaged, for a colorizer should not care
-    about left and right, and two half-independent guesses are better than one.
+    The photograph and its mirror image are both looked at and the two outputs are averaged: a
+    colorizer should not care about left and right, and the mean of two guesses is better than one.
 
     Args:
         network: a model from `BUILDERS`.
@@ -217,7 +221,8 @@ def predict(network, lightness, embedding):
         embedding: (N, embedding_size), standardized.
 
     Returns:
-        A tensor: of koala (N, H', W', 2), of koala-plus (N, H' / 4, W' / 4, 261), H' and W' being the multiples.
+        A tensor: of koala (N, H', W', 2), of koala-plus (N, H' / 4, W' / 4, 261), where H' and W'
+        are the next multiples of the stride.
     """
     height, width = lightness.shape[1:3]
     stride = STRIDES[network.name]

@@ -203,7 +203,7 @@ def framed(picture, edge, color, generator):
 def test_edge_of_a_film_stays_grey(color, edge):
     picture = resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 256)
     photo = framed(picture, edge, color, np.random.default_rng(0))
-    box = film.find_picture(film.grey_of(photo))
+    box = border.find_picture(film.grey_of(photo))
     wanted = edge[0], photo.shape[0] - edge[1], edge[2], photo.shape[1] - edge[3]
     assert np.abs(np.subtract(box, wanted)).max() <= 8
     result = colorize(photo).astype(int)
@@ -217,7 +217,7 @@ def test_edge_of_a_film_stays_grey(color, edge):
 def test_picture_without_an_edge_is_taken_whole():
     for path in find_photos("bundled"):
         grey = film.grey_of(resize_short_side(read_photo(path), 256))
-        assert film.find_picture(grey) == (0, grey.shape[0], 0, grey.shape[1]), path
+        assert border.find_picture(grey) == (0, grey.shape[0], 0, grey.shape[1]), path
 
 
 @pytest.mark.parametrize("cast", [(1.0, 0.86, 0.68), (0.9, 0.95, 1.0)])
