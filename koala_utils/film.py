@@ -36,14 +36,15 @@ def grey_of(photo):
     """The panchromatic grey of a photograph as it was read.
 
     Args:
-        photo: uint8 (H, W, 3), or (H, W) where it is grey already.
+        photo: uint8 or uint16 (H, W, 3), or (H, W) where it is grey already.
 
     Returns:
         float32 array (H, W, 1) in [0, 1].
     """
+    top = np.float32(np.iinfo(photo.dtype).max)
     if photo.ndim == 2:
-        return photo[..., None] / np.float32(255)
-    return (photo @ np.array(PANCHROMATIC, np.float32) / 255)[..., None]
+        return photo[..., None] / top
+    return (photo @ np.array(PANCHROMATIC, np.float32) / top)[..., None]
 
 
 def grey_photo(photo):
