@@ -7,6 +7,7 @@ with once. Nothing in this module needs TensorFlow.
 import os
 import stat
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,40 @@ class PhotoError(ValueError):
     """A photograph or a source of photographs that cannot be used; the message says why."""
 
 
+@dataclass(frozen=True)
+class Photo:
+    """One photograph, upright and in sRGB.
+
+    Attributes:
+        rgb: uint8 (H, W, 3).
+        metadata: a dict for :func:`save_photo`; the orientation is taken out.
+        alpha: uint8 (H, W), 255 where the photograph is opaque; None where all of it is.
+        deep: uint16 (H, W, 3), the same picture where the file has more than 8 bits; else None.
+    """
+
+    rgb: np.ndarray
+    metadata: dict = field(default_factory=dict)
+    alpha: np.ndarray | None = None
+    deep: np.ndarray | None = None
+
+
 # ---------------------------------------------------------------- reading and writing one file
+
+
+def load_photo(path, page=0, max_pixels=MAX_PIXELS):
+    """Reads everything of a photograph that a result should keep, as a :class:`Photo`."""
+    return Photo(*read_photo_and_metadata(path, max_pixels))
+
+
+def count_pages(path):
+    """The number of photographs in a file: the pages of a TIFF, else 1; raises PhotoError."""
+    return 1
+
+
+def count_pixels(path):
+    """Width times height of a photograph, from the header of its file; raises PhotoError."""
+    with Image.open(path, formats=FORMATS) as image:
+        return image.width * image.height
 
 
 def read_photo(path, max_pixels=MAX_PIXELS, short_side=None):
@@ -157,7 +191,7 @@ def _strip_to_rgb(image, top):
     return np.asarray(image.convert("RGB"))
 
 
-def save_photo(rgb, path, metadata=None):
+def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
     """Writes a uint8 RGB array in the format that the file's extension names; never a half file.
 
     Raises:
@@ -171,9 +205,9 @@ def save_photo(rgb, path, metadata=None):
         raise PhotoError(
             f"{path}: the extension {path.suffix!r} names no format that can be written; use .png or .jpg."
         )
-    options = dict(metadata or {})
+    options = {key: value for key, value in (metadata or {}).items() if key != "colored_by"}
     if kind == "JPEG":
-        options |= {"quality": 95, "subsampling": 0}
+        options |= {"quality": quality, "subsampling": 0}
     if kind == "PNG":
         options |= {
             "compress_level": 3
