@@ -1,8 +1,8 @@
 """A photograph -> the same photograph in colour, at its full resolution, with released weights.
 
-The eye sees colour less sharply than lightness. Chroma is therefore predicted on a small copy of the
-photograph and enlarged along the photograph's own edges. The lightness is the photograph's own, at
-full resolution.
+The eye sees colour less sharply than lightness. Chroma is therefore predicted on a small copy of
+the photograph and enlarged along the photograph's own edges. The lightness is the photograph's
+own, at full resolution.
 """
 
 import functools
@@ -21,7 +21,8 @@ from koala_utils.network import predict as predict_output
 from koala_utils.photos import PhotoError
 from koala_utils.weights import RELEASED, WeightsError, load_weights, read_metadata
 
-# Pixels, side of a square of the area at which chroma is predicted; chosen on validation photographs.
+# Pixels, side of a square of the area at which chroma is predicted; chosen on validation
+# photographs.
 SIZES = {"koala": 128, "koala-plus": 240}
 SMALL = 512  # pixels, as above, of the one small copy that all others are made from, or more
 VIVIDNESS = 0.5  # koala-plus's, where none is asked for

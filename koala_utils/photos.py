@@ -5,13 +5,14 @@ with once. Nothing in this module needs TensorFlow.
 """
 
 import os
+import re
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from koala_utils.files import replacing
 
@@ -205,7 +206,15 @@ def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
         raise PhotoError(
             f"{path}: the extension {path.suffix!r} names no format that can be written; use .png or .jpg."
         )
-    options = {key: value for key, value in (metadata or {}).items() if key != "colored_by"}
+    options = dict(metadata or {})
+    note = [f'koala:{key}="{options.pop(key)}"' for key in ("colored_by", "origin") if key in options]
+    if note:
+        text = NOTE % " ".join(note)
+        options["xmp"] = text.encode()
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", text)
+        if path.suffix.lower() in (".tif", ".tiff"):
+            options["tiffinfo"] = {700: text.encode()}
     if kind == "JPEG":
         options |= {"quality": quality, "subsampling": 0}
     if kind == "PNG":
@@ -218,6 +227,22 @@ def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
     except OSError as error:
         raise PhotoError(f"{path}: could not be written ({error.strerror or error}).") from error
 
+
+def origin_of(path):
+    """The "origin" that :func:`save_photo` was given in the metadata of a file; None without one."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            xmp = image.info.get("xmp") or b""
+    except Exception:  # decoders raise almost anything on damaged files
+        return None
+    found = re.search(rb'koala:origin="([^"]*)"', xmp)
+    return found and found[1].decode(errors="replace")
+
+
+NOTE = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:koala="urn:koala" %s/></rdf:RDF></x:xmpmeta>'
+)
 
 # ---------------------------------------------------------------- what is fit for training
 
