@@ -230,6 +230,8 @@ def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
 
 def origin_of(path):
     """The "origin" that :func:`save_photo` was given in the metadata of a file; None without one."""
+    if not Path(path).is_file():  # a pipe would be waited for
+        return None
     try:
         with Image.open(path, formats=FORMATS) as image:
             xmp = image.info.get("xmp") or b""

@@ -213,8 +213,8 @@ def _origin(path, page, target):
 
 def _of_header(count, path, otherwise):
     try:
-        return count(path)
-    except PhotoError:  # what is wrong is said when it is read
+        return count(path) if path.is_file() else otherwise  # a pipe would be waited for
+    except (PhotoError, OSError):  # what is wrong is said when it is read
         return otherwise
 
 
@@ -224,11 +224,8 @@ def _of_header(count, path, otherwise):
 def check_jobs(jobs):
     """What :func:`colorize_jobs` would yield, as far as the headers of the files show."""
     for job in jobs:
-        try:
-            photos.count_pixels(job.path)
-            yield job, None
-        except PhotoError as error:
-            yield job, error
+        readable = _of_header(photos.count_pixels, job.path, 0)
+        yield job, None if readable else PhotoError(f"{job.path}: not a photograph.")
 
 
 def colorize_jobs(jobs, looks, extractor, strength=1.0, keep_grey=False, quality=95):

@@ -276,9 +276,9 @@ def colorize(options):
                 say(f"{job} -> {', '.join(map(str, job.targets))}", sys.stdout)
     summary = f"{done} of {len(jobs)} {'would be ' * options.dry_run}coloured, in {output}"
     if len(jobs) > len(todo):
-        summary += f"; {len(jobs) - len(todo)} are there already (--overwrite does them anew)"
+        summary += f"; already there: {len(jobs) - len(todo)} (--overwrite does them anew)"
     if earlier:
-        summary += f"; {earlier} are earlier results and left alone"
+        summary += f"; earlier results, left alone: {earlier}"
     say(summary, sys.stdout)
     return bool(problems) or done < len(todo)
 
