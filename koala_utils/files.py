@@ -1,7 +1,9 @@
 """Files that are whole or not there, and folders that one run at a time writes into."""
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import os
 import tempfile
@@ -124,3 +126,41 @@ def explain(error):
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"{where}may not be written or read ({error.strerror}); choose another folder, or ask for permission."
     return f"{where}{error.strerror or error}."
+
+
+def read_rows(path):
+    """The rows of a csv file: one dict from column to text per line below the header.
+
+    Raises:
+        DamagedError: not a csv file in UTF-8.
+        FileNotFoundError: not there.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as lines:
+            return list(csv.DictReader(lines))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DamagedError(f"{path}: not a csv file in UTF-8 ({error}).") from None
+
+
+def write_rows(rows, path, columns=None, append=False):
+    """Writes rows as a csv file with a header.
+
+    Args:
+        rows: dicts from column to value; numbers are written as `str` shows them, and None as nothing.
+        path: of the file, which is replaced as a whole; its folder is made where it is missing.
+        columns: the header; by default the keys of the first row.
+        append: adds the rows to the file instead; only a new file gets the header.
+    """
+    rows, path = list(rows), Path(path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
+    if not (append and path.exists() and path.stat().st_size):
+        writer.writeheader()
+    writer.writerows(rows)
+    if append:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", newline="", encoding="utf-8") as lines:
+            lines.write(text.getvalue())
+    else:
+        with replacing(path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")

@@ -1,11 +1,16 @@
 """Glass plates: exposures that were taken apart come together again, and what is no plate is refused."""
 
+import base64
+import io
+
 import numpy as np
+import plates
 import pytest
 from helpers import assert_one_sentence, make_noise
+from PIL import Image
 from scipy import ndimage
 
-from koala_utils import plates
+from koala_utils import evaluation
 from koala_utils.downloads import BUNDLED, find_photos
 from koala_utils.photos import PhotoError, read_photo, resize_short_side
 
@@ -106,3 +111,51 @@ def test_every_published_plate_comes_together(published):
         plate = plates.assemble(read_photo(path))
         assert plate.quality > 0.7, path
         assert min(plate.rgb.shape[:2]) > 250
+
+
+# ---------------------------------------------------------------- the widget
+
+
+@pytest.fixture(scope="module")
+def plate():
+    return plates.assemble(make_plate((-5.0, 3.0), (7.0, -4.0)))
+
+
+def shown(widget):
+    data = base64.b64decode(widget.picture.value.split("base64,")[1].split('"')[0])
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def test_plate_comes_together_with_its_sliders(plate):
+    widget = plates.plate_assembly(plate)
+    apart = shown(widget)
+    for color in widget.together.values():
+        color.value = 1.0
+    together = shown(widget)
+    assert apart.shape == together.shape == plate.rgb.shape
+    assert (
+        np.abs(together.astype(int) - plate.rgb).mean()
+        < 3
+        < 8
+        < np.abs(apart.astype(int) - plate.rgb).mean()
+    )
+    widget.fine["red", "down"].value = -6
+    moved = shown(widget)
+    assert evaluation.ab_error(moved, together) > 20
+
+
+def test_plate_shows_its_three_exposures(plate):
+    row = plates.plate_assembly(plate).children[0].value
+    assert row.count("<img") == 3 and all(
+        f"through the {color} filter" in row for color in ("blue", "green", "red")
+    )
+
+
+def test_large_plate_is_shown_smaller_and_comes_together_as_well(plate):
+    widget = plates.plate_assembly(plate, size=150)
+    for color in widget.together.values():
+        color.value = 1.0
+    picture = shown(widget)
+    assert max(picture.shape) < 150
+    smaller = np.asarray(Image.fromarray(plate.rgb).resize(picture.shape[1::-1], Image.LANCZOS))
+    assert np.abs(picture.astype(int) - smaller).mean() < 12

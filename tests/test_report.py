@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from PIL import Image
 from pypdf import PdfReader
 
-from koala_utils import ROOT, downloads, evaluation, notebook, photos, plates
+from koala_utils import ROOT, downloads, evaluation, notebook, photos
 
 REPORT = ROOT / "report"
 MADE_BY_7 = [
