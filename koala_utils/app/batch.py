@@ -87,8 +87,8 @@ def _find(source, output, alone, several_folders):
         raise PhotoError("-: a photograph is read from a file; write it into one and colour that.")
     if source.startswith(("http://", "https://")):
         raise PhotoError(
-            f"{source}: addresses are read from a text file; write it into one, one address per"
-            " line, and run: koala colorize addresses.txt"
+            f"{source}: addresses are read from a text file; write them into addresses.txt, one"
+            " per line, and give that file."
         )
     if source in downloads.COLLECTIONS:
         return [(p, Path(p.name)) for p in downloads.find_photos(source)]

@@ -358,38 +358,37 @@ def evaluate(options):
 
     paths = downloads.find_photos(options.source)
     chosen = options.model, options.extractor, options.vividness
-    sheets = _Sheets(options.sheets)
-    if all(photos.is_nearly_grey(photos.read_photo(path)) for path in paths):
+    sheets, left_out = _Sheets(options.sheets), []
+    if not any(True for _ in evaluation.read_each(paths, left_out, evaluation.read_truth)):
         if not options.sheets:
             raise photos.PhotoError(
-                f"{options.source}: all grey, so there is no truth to compare with; see the colours"
-                " with --sheets DIR."
+                f"{options.source}: no true colours to compare with; see what the models make of"
+                f" it with --sheets DIR ({photos.summarize(map(str, left_out))})."
             )
         methods = {"grey": evaluation.grey_baseline, **evaluation.model_methods(*chosen)}
-        for photo in map(photos.read_photo, paths):
+        left_out = []
+        for _, photo in evaluation.read_each(paths, left_out):
             sheets.add([method(photo) for method in methods.values()])
         sheets.write()
+        for error in left_out:
+            print(f"left out {error}", file=sys.stderr)
         print(
-            f"{len(paths)} photographs of {options.source}, all grey: no truth to compare with;"
-            f" contact sheets in {options.sheets}, columns: {', '.join(methods)}"
+            f"{len(paths) - len(left_out)} photographs of {options.source}, all grey: no truth to"
+            f" compare with; contact sheets in {options.sheets}, columns: {', '.join(methods)}"
         )
         return
-    methods = {
-        "grey": evaluation.grey_baseline,
-        "mean color": evaluation.mean_color_baseline(map(photos.read_photo, paths)),
-        **evaluation.model_methods(*chosen),
-    }
 
     def keep(path, truth, outputs):
         if options.sheets:
             sheets.add([outputs[name] for name in outputs if name != "mean color"] + [truth])
 
+    methods = evaluation.all_methods(paths, *chosen)
     scores = evaluation.evaluate(paths, methods, on_photo=keep)
     sheets.write()
     table = evaluation.format_table(evaluation.summarize(scores))
     table += f"\n\n{evaluation.truth_line(scores)}".rstrip()
     print(
-        f"{len(paths)} photographs of {options.source};"
+        f"{len(scores) // len(methods)} photographs of {options.source};"
         f" 95 % bootstrap intervals over photographs\n\n{table}"
     )
     if options.output:
