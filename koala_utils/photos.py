@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import struct
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,7 @@ EXTENSIONS = frozenset(
 ) | {".heic", ".heif", ".avif"}  # named where they cannot be read
 WITH_ALPHA = ("PNG", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000")
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 SRGB = imagecodecs.cms_profile("srgb")
 SRGB = SRGB[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + SRGB[36:]  # made at a fixed time
@@ -697,7 +699,7 @@ def _write_tiff(pixels, path, exif=b"", dpi=None, icc_profile=SRGB, xmp=b"", ipt
     ]
     tags += [(tag, "B", len(data), data, True) for tag, data in ((700, xmp), (33723, iptc)) if data]
     inner = {group: found for group in (EXIF_IFD, GPS_IFD) if (found := old.get_ifd(group))}
-    tags += [(group, "I", 1, 0, True) for group in inner]
+    tags += [(group - 1, "I", 1, 0, True) for group in inner]  # tifffile writes no EXIF of its own
     tifffile.imwrite(
         path,
         pixels,
@@ -710,18 +712,19 @@ def _write_tiff(pixels, path, exif=b"", dpi=None, icc_profile=SRGB, xmp=b"", ipt
         resolutionunit="inch" if dpi else None,
         software=False,
         metadata=None,
+        byteorder="<",
         extratags=tags,
     )
-    if not inner:
-        return
-    with tifffile.TiffFile(path, mode="r+") as tiff:  # their places are known only now
+    with tifffile.TiffFile(path) as tiff:
+        places = {group: tiff.pages[0].tags[group - 1].offset for group in inner}
+    with path.open("r+b") as file:
         for group, values in inner.items():
             directory = ImageFileDirectory_v2(group=group)
             directory.update(values)
-            offset = (tiff.filehandle.size + 1) // 2 * 2
-            tiff.pages[0].tags[group].overwrite(offset)
-            tiff.filehandle.seek(offset)
-            tiff.filehandle.write(directory.tobytes(offset))
+            end = file.seek(0, 2)
+            file.write(b"\0" * (end % 2) + directory.tobytes(end + end % 2))
+            file.seek(places[group])
+            file.write(struct.pack("<HHII", group, 4, 1, end + end % 2))
 
 
 # ---------------------------------------------------------------- what is fit for training
