@@ -193,7 +193,9 @@ def _opened(path):
     except PhotoError as error:
         raise PhotoError(f"{name}: {error}.") from None
     except FileNotFoundError:
-        raise PhotoError(f"{name}: no such file.") from None
+        note = missing_note(name)
+        why = note.read_text(encoding="utf-8") if note.is_file() else f"{name}: no such file"
+        raise PhotoError(f"{why}.") from None
     except IsADirectoryError:
         raise PhotoError(f"{name}: is a folder, not a photograph.") from None
     except PermissionError:
@@ -203,6 +205,11 @@ def _opened(path):
             raise PhotoError(f"{name}: could not be read ({error.strerror}).") from error
         why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise PhotoError(f"{name}: damaged or cut short ({why}).") from error
+
+
+def missing_note(path):
+    """Where a download notes why there is no file at `path`; the note becomes the error's text."""
+    return Path(f"{path}.missing")
 
 
 def _check_pixels(width, height, max_pixels):

@@ -122,7 +122,7 @@ def test_slow_download_that_goes_on_is_not_taken_for_dead(site, tmp_path):
 
 
 def test_endless_download_is_broken_off(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(photos, "MAX_BYTES", 50_000)
+    monkeypatch.setattr(downloads, "MAX_BYTES", 50_000)
     _, skipped = download([site.put("/large.png", WHOLE)], tmp_path)
     assert "larger than" in skipped[site.url + "/large.png"]
     assert files_in(tmp_path) == []
@@ -131,11 +131,11 @@ def test_endless_download_is_broken_off(site, tmp_path, monkeypatch):
 def test_collection_comes_through_when_the_server_is_well_again(
     monkeypatch, site, faults, empty_cache
 ):
-    monkeypatch.setattr(photos, "stream", lambda url, file: stream(url, file, timeout=2))
+    monkeypatch.setattr(downloads, "stream", lambda url, file: stream(url, file, timeout=2))
     digest = hashlib.sha256(WHOLE).hexdigest()
     for path in faults:
         rows = [{"path": "nips2017/a.png", "url": site.url + path, "sha256": digest}]
-        monkeypatch.setattr(photos, "registry", lambda _, rows=rows: rows)
+        monkeypatch.setattr(downloads, "registry", lambda _, rows=rows: rows)
         with pytest.raises(PhotoError) as error:
             find_photos("test")
         assert_one_sentence(error, "test", "KOALA_DATA_DIR")

@@ -488,7 +488,7 @@ def test_published_collection_is_read_in_place(published, name, count):
 @pytest.mark.parametrize("name", ["test", "historical", "plates"])
 def test_collection_without_a_network_says_what_to_do(monkeypatch, dead_url, name):
     rows = [{**row, "url": f"{dead_url}/{row['path']}"} for row in downloads.registry(name)]
-    monkeypatch.setattr(photos, "registry", lambda _: rows)
+    monkeypatch.setattr(downloads, "registry", lambda _: rows)
     with pytest.raises(PhotoError) as error:
         find_photos(name)
     assert_one_sentence(error, name, "KOALA_DATA_DIR")
@@ -505,7 +505,7 @@ def published_row(site, path, body, digest=None):
 def test_collection_is_downloaded_once_and_checked(monkeypatch, site, empty_cache, tmp_path):
     body = save(make_photo(), tmp_path / "a.png").read_bytes()
     rows = [published_row(site, "nips2017/a.png", body)]
-    monkeypatch.setattr(photos, "registry", lambda _: rows)
+    monkeypatch.setattr(downloads, "registry", lambda _: rows)
     assert (
         find_photos("test") == find_photos("test") == [empty_cache / "test" / "nips2017" / "a.png"]
     )
@@ -514,7 +514,7 @@ def test_collection_is_downloaded_once_and_checked(monkeypatch, site, empty_cach
 
 def test_collection_with_other_bytes_is_refused(monkeypatch, site, empty_cache):
     rows = [published_row(site, "nips2017/a.png", b"something else", digest="0" * 64)]
-    monkeypatch.setattr(photos, "registry", lambda _: rows)
+    monkeypatch.setattr(downloads, "registry", lambda _: rows)
     with pytest.raises(PhotoError) as error:
         find_photos("test")
     assert_one_sentence(error, "test")
@@ -526,15 +526,15 @@ def test_imagenette_is_unpacked_once(monkeypatch, site, empty_cache, tmp_path):
     with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
         archive.add(tmp_path / "imagenette2-320", "imagenette2-320")
     body = (tmp_path / "a.tgz").read_bytes()
-    monkeypatch.setattr(photos, "IMAGENETTE_URL", site.put("/a.tgz", body))
-    monkeypatch.setattr(photos, "IMAGENETTE_SHA256", hashlib.sha256(body).hexdigest())
+    monkeypatch.setattr(downloads, "IMAGENETTE_URL", site.put("/a.tgz", body))
+    monkeypatch.setattr(downloads, "IMAGENETTE_SHA256", hashlib.sha256(body).hexdigest())
     expected = [empty_cache / "imagenette2-320" / "train" / "n01440764" / "a.JPEG"]
     assert find_photos("imagenette") == find_photos("imagenette") == expected
     assert len(site.requests) == 1
 
 
 def test_imagenette_without_a_network_says_what_to_do(monkeypatch, dead_url, empty_cache):
-    monkeypatch.setattr(photos, "IMAGENETTE_URL", dead_url + "/a.tgz")
+    monkeypatch.setattr(downloads, "IMAGENETTE_URL", dead_url + "/a.tgz")
     with pytest.raises(PhotoError) as error:
         find_photos("imagenette")
     assert_one_sentence(error, empty_cache, "bundled")
