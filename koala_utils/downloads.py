@@ -277,7 +277,7 @@ def download(urls, folder, workers=16, timeout=20):
                     note = missing_note(_place(url, folder))
                     if error := job.exception():
                         skipped[url] = _reason(error)
-                        note.write_text(f"{url}: {skipped[url]}", encoding="utf-8")
+                        note.write_text(f"{url}: gave no photograph ({skipped[url]})", "utf-8")
                     else:
                         note.unlink(missing_ok=True)
             except BaseException:  # Ctrl-C: what is queued or running ends at once
