@@ -710,8 +710,7 @@ class Study(Panel):
 
 def study_photographs():
     """Color photographs for the test: the test collection where it is at hand, and otherwise the bundled ones."""
-    at_hand = (downloads.data_dir() / "test").is_dir()
-    return downloads.find_photos("test" if at_hand else "bundled")
+    return downloads.find_photos("test" if downloads.is_at_hand("test") else "bundled")
 
 
 def study_picture(path, recolored, size=640):
