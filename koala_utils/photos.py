@@ -5,6 +5,7 @@ handled once. Nothing in this module needs TensorFlow.
 """
 
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -27,9 +28,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from koala_utils.files import replacing
 
 with contextlib.suppress(ImportError):  # an extra of the package
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
+    importlib.import_module("pillow_heif").register_heif_opener()
 
 MAX_PIXELS = 200_000_000  # a larger file is a decompression bomb or a stitched panorama
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is lower; every file is checked here
@@ -287,6 +286,8 @@ def _with_end(data, short_side):
     picture, and the photograph is refused.
     """
     data = data.rstrip(b"\xff")
+    if re.findall(rb"\xff([^\x00\xd0-\xd7\xff])", data)[-1:] != [b"\xda"]:  # a scan comes last
+        raise ValueError("the file ends before the picture does")
     decoded = []
     for filling in (b"", b"\x5a\xc3" * 99):
         image = Image.open(io.BytesIO(data + filling + b"\xff\xd9"), formats=["JPEG"])
