@@ -5,6 +5,7 @@ handled once. Nothing in this module needs TensorFlow.
 """
 
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -27,9 +28,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from koala_utils.files import replacing
 
 with contextlib.suppress(ImportError):  # an extra of the package
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
+    importlib.import_module("pillow_heif").register_heif_opener()
 
 MAX_PIXELS = 200_000_000  # a larger file is a decompression bomb or a stitched panorama
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is lower; every file is checked here
@@ -193,7 +192,9 @@ def _opened(path):
     except PhotoError as error:
         raise PhotoError(f"{name}: {error}.") from None
     except FileNotFoundError:
-        raise PhotoError(f"{name}: no such file.") from None
+        note = missing_note(name)
+        why = note.read_text(encoding="utf-8") if note.is_file() else f"{name}: no such file"
+        raise PhotoError(f"{why}.") from None
     except IsADirectoryError:
         raise PhotoError(f"{name}: is a folder, not a photograph.") from None
     except PermissionError:
@@ -203,6 +204,11 @@ def _opened(path):
             raise PhotoError(f"{name}: could not be read ({error.strerror}).") from error
         why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise PhotoError(f"{name}: damaged or cut short ({why}).") from error
+
+
+def missing_note(path):
+    """Where a download notes why there is no file at `path`; the note becomes the error's text."""
+    return Path(f"{path}.missing")
 
 
 def _check_pixels(width, height, max_pixels):
@@ -280,6 +286,8 @@ def _with_end(data, short_side):
     picture, and the photograph is refused.
     """
     data = data.rstrip(b"\xff")
+    if re.findall(rb"\xff([^\x00\xd0-\xd7\xff])", data)[-1:] != [b"\xda"]:  # a scan comes last
+        raise ValueError("the file ends before the picture does")
     decoded = []
     for filling in (b"", b"\x5a\xc3" * 99):
         image = Image.open(io.BytesIO(data + filling + b"\xff\xd9"), formats=["JPEG"])

@@ -667,8 +667,7 @@ class Study(Panel):
 
 def study_photographs():
     """Colour photographs: the test collection where it is at hand, else the bundled ones."""
-    at_hand = (downloads.data_dir() / "test").is_dir()
-    return downloads.find_photos("test" if at_hand else "bundled")
+    return downloads.find_photos("test" if downloads.is_at_hand("test") else "bundled")
 
 
 def study_picture(path, recolored, size=640):
