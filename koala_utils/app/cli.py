@@ -296,69 +296,60 @@ def adapt(options):
 
 
 def evaluate(options):
-    from koala_utils import downloads, evaluation, photos
+    from koala_utils import downloads, evaluation, notebook, photos
 
-    paths = downloads.find_photos(options.source)
-    if all(photos.is_nearly_grey(photos.read_photo(path)) for path in paths):
-        if not options.sheets:
-            raise photos.PhotoError(
-                f"{options.source}: all grey, so there is no truth to compare with; see the colours with --sheets DIR."
-            )
-        return _sheets_of_grey(paths, options)
-    methods = {
-        "grey": evaluation.grey_baseline,
-        "mean color": evaluation.mean_color_baseline(map(photos.read_photo, paths)),
-        **evaluation.model_methods(options.model, options.extractor, options.vividness),
-    }
-    rows = []
+    paths, left_out = downloads.find_photos(options.source), []
+    chosen = options.model, options.extractor, options.vividness
+    truths = evaluation.read_each(paths, left_out, evaluation.read_truth)
+    measured = next(truths, None) is not None
+    if not measured and not options.sheets:
+        reasons = photos.summarize(map(str, left_out))
+        raise photos.PhotoError(
+            f"{options.source}: holds no true colours to compare with ({reasons});"
+            " see the colourings with --sheets DIR."
+        )
+    with notebook.ContactSheets(options.sheets) as sheets:
+        if not measured:
+            return _sheets_of_grey(paths, chosen, sheets, options)
 
-    def keep(path, truth, outputs):
-        if options.sheets:
-            rows.append([outputs[name] for name in outputs if name != "mean color"] + [truth])
+        def keep(path, truth, outputs):
+            sheets.add([outputs[name] for name in outputs if name != "mean color"] + [truth])
 
-    scores = evaluation.evaluate(paths, methods, on_photo=keep)
+        methods = evaluation.all_methods(paths, *chosen)
+        scores = evaluation.evaluate(paths, methods, on_photo=keep if options.sheets else None)
     table = evaluation.format_table(evaluation.summarize(scores))
     table += f"\n\n{evaluation.truth_line(scores)}".rstrip()
+    count = len(scores) // len(methods)
     print(
-        f"{len(paths)} photographs of {options.source}; 95 % bootstrap intervals over photographs\n\n{table}"
+        f"{count} of {len(paths)} photographs of {options.source};"
+        f" 95 % bootstrap intervals over photographs\n\n{table}"
     )
     if options.output:
         evaluation.write_scores(scores, Path(options.output) / "scores.csv")
         (Path(options.output) / "table.md").write_text(table + "\n", encoding="utf-8")
-    _write_sheets(rows, options.sheets)
+
+
+def _sheets_of_grey(paths, chosen, sheets, options):
+    """Historical photographs: nothing to measure, everything to see."""
+    from koala_utils import evaluation
+
+    methods = {"grey": evaluation.grey_baseline, **evaluation.model_methods(*chosen)}
+    left_out = []
+    for _, photo in evaluation.read_each(paths, left_out):
+        sheets.add([method(photo) for method in methods.values()])
+    for error in left_out:
+        print(f"left out {error}", file=sys.stderr)
+    print(
+        f"{len(paths) - len(left_out)} of {len(paths)} photographs of {options.source},"
+        f" with no truth to compare with; contact sheets in {options.sheets},"
+        f" columns: {', '.join(methods)}"
+    )
 
 
 def study(options):
     from koala_utils.app import study as studies
 
     print(*studies.report(studies.read_answers(options.answers)), sep="\n")
-
-
-def _sheets_of_grey(paths, options):
-    """Historical photographs: nothing to measure, everything to see."""
-    from koala_utils import evaluation, photos
-
-    methods = {
-        "grey": evaluation.grey_baseline,
-        **evaluation.model_methods(options.model, options.extractor, options.vividness),
-    }
-    read = map(photos.read_photo, paths)
-    _write_sheets(
-        [[method(photo) for method in methods.values()] for photo in read], options.sheets
-    )
-    print(
-        f"{len(paths)} photographs of {options.source}, all grey: no truth to compare with; contact sheets in"
-        f" {options.sheets}, columns: {', '.join(methods)}"
-    )
-
-
-def _write_sheets(rows, folder, a_sheet=8):
-    from koala_utils import notebook
-
-    for i in range(0, len(rows), a_sheet):
-        notebook.contact_sheet(
-            rows[i : i + a_sheet], Path(folder) / f"sheet-{i // a_sheet:02d}.jpg"
-        )
 
 
 def colorize(options):
