@@ -171,7 +171,7 @@ class ContactSheets:
     """
 
     def __init__(self, folder, rows_per_sheet=8, side=200):
-        self.folder, self.rows_per_sheet, self.side = Path(folder), rows_per_sheet, side
+        self.folder, self.rows_per_sheet, self.side = folder, rows_per_sheet, side
         self.rows, self.count = [], 0
 
     def add(self, photos):
@@ -181,7 +181,8 @@ class ContactSheets:
             self._write()
 
     def _write(self):
-        contact_sheet(self.rows, self.folder / f"sheet-{self.count:02d}.jpg", self.side)
+        path = Path(self.folder) / f"sheet-{self.count:02d}.jpg"
+        contact_sheet(self.rows, path, self.side)
         self.rows, self.count = [], self.count + 1
 
     def __enter__(self):
@@ -212,7 +213,7 @@ def check(answer, hint, digest=None):
 
 
 def digest_of(answer, digits=3):
-    """The digest by which :func:`check` knows a right answer; the solution of an exercise prints it.
+    """The digest by which :func:`check` knows a right answer; its author prints it once.
 
     Args:
         answer: a text or a number, or a list or array of a few of them.

@@ -9,6 +9,7 @@ from helpers import assert_one_sentence, differ_by_rounding_at_most, make_noise,
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from koala_utils import evaluation
+from koala_utils.app import cli
 from koala_utils.colorizer import colorize, predict
 from koala_utils.downloads import BUNDLED, find_photos
 from koala_utils.embedding import class_names
@@ -231,6 +232,31 @@ def test_what_cannot_be_measured_is_named_and_the_rest_goes_on(small_photos, tmp
     read = evaluation.read_each(paths, left_out, evaluation.read_truth)
     assert [path for path, _ in read] == [small_photos[0], small_photos[1]]
     assert len(left_out) == len(bad)
+
+
+def test_command_leaves_out_what_it_cannot_measure(small_photos, model_file, tmp_path, capsys):
+    folder, sheets = tmp_path / "photos", tmp_path / "sheets"
+    for path in small_photos[:2]:
+        save(read_photo(path), folder / path.name)
+    save(grey_baseline(make_photo(1)), folder / "grey.png")
+    save(make_photo(2, 8, 10), folder / "tiny.png")
+    (folder / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more of it")
+    arguments = ["evaluate", folder, "--model", model_file, "-o", tmp_path, "--sheets", sheets]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    said = capsys.readouterr()
+    assert "2 of 5 photographs" in said.out
+    table = (tmp_path / "table.md").read_text()
+    assert "| mean color |" in table and "nan" not in table and "inf" not in table
+    left_out = [line for line in said.err.splitlines() if line.startswith("left out")]
+    assert len(left_out) == 3
+    assert read_photo(sheets / "sheet-00.jpg").shape[0] == 2 * 200
+
+
+def test_command_without_a_true_colour_says_why(tmp_path, capsys):
+    save(grey_baseline(make_photo(1)), tmp_path / "grey.png")
+    (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more of it")
+    assert cli.main(["evaluate", str(tmp_path)]) == 1
+    assert_one_sentence(capsys.readouterr().err.strip(), "1 nearly grey", "1 damaged", "--sheets")
 
 
 def test_mean_color_is_that_of_the_photographs_that_are_measured(small_photos, tmp_path):

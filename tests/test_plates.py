@@ -1,4 +1,4 @@
-"""Glass plates: exposures that were taken apart come together again, and what is no plate is refused."""
+"""Glass plates: exposures come together again, and what is no plate is refused."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from koala_utils.photos import PhotoError, read_photo, resize_short_side
 
 
 def displaced(channel, shift, angle=0.0, scale=1.0):
-    """The channel as the camera would have seen it: what stands at p stands at scale * R(p - center) + center + shift."""
+    """The channel moved: what stands at p comes to scale * R(p - center) + center + shift."""
     radians = np.deg2rad(angle)
     forward = scale * np.array(
         [[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]]
@@ -28,7 +28,7 @@ def displaced(channel, shift, angle=0.0, scale=1.0):
 
 
 def make_plate(blue=(0.0, 0.0), red=(0.0, 0.0), angle=0.0, scale=1.0):
-    """A plate of a real photograph, with black rims, whose blue and red exposures lie elsewhere than the green one."""
+    """A plate of a real photograph, with black rims, and its blue and red exposures moved."""
     photo = (
         resize_short_side(read_photo(BUNDLED / "color" / "astronaut.png"), 300)[:280, :300] / 255
     )
@@ -68,7 +68,7 @@ def test_assembled_plate_is_the_photograph():
     )
     assert together.dtype == apart.dtype == np.uint8
     down, right = (
-        (a - b) // 2 for a, b in zip(together.shape, apart.shape[:2])
+        (a - b) // 2 for a, b in zip(together.shape[:2], apart.shape[:2], strict=True)
     )  # what the shift cost at the rims
     assert 4 <= down <= 8 and 2 <= right <= 6
     inner = together[down : down + apart.shape[0], right : right + apart.shape[1]]
@@ -85,7 +85,8 @@ def test_exposures_lie_blue_green_red_from_top_to_bottom():
     ]
     colored = np.repeat(plate[..., None], 3, axis=-1)
     assert all(
-        np.array_equal(a, b) for a, b in zip(plates.split_plate(plate), plates.split_plate(colored))
+        np.array_equal(a, b)
+        for a, b in zip(plates.split_plate(plate), plates.split_plate(colored), strict=True)
     )
 
 

@@ -8,6 +8,7 @@ import shutil
 
 import nbformat
 import numpy as np
+import plates
 import pytest
 from nbclient import NotebookClient
 from PIL import Image

@@ -18,7 +18,6 @@ EXTRACTORS = (
     "mobilenet_v2_grey, mobilenet_v2, inception_resnet_v2 (downloaded once), or several joined by +"
 )
 GO_ON = ("prepare", "train", "adapt", "colorize")  # do not begin from the start when run again
-SHEET_ROWS = 8
 
 EXAMPLES = """examples:
   koala colorize grandparents.jpg -o colored
@@ -354,41 +353,32 @@ def adapt(options):
 
 
 def evaluate(options):
-    from koala_utils import downloads, evaluation, photos
+    from koala_utils import downloads, evaluation, notebook, photos
 
-    paths = downloads.find_photos(options.source)
+    paths, left_out = downloads.find_photos(options.source), []
     chosen = options.model, options.extractor, options.vividness
-    sheets, left_out = _Sheets(options.sheets), []
-    if not any(True for _ in evaluation.read_each(paths, left_out, evaluation.read_truth)):
-        if not options.sheets:
-            raise photos.PhotoError(
-                f"{options.source}: no true colours to compare with; see what the models make of"
-                f" it with --sheets DIR ({photos.summarize(map(str, left_out))})."
-            )
-        methods = {"grey": evaluation.grey_baseline, **evaluation.model_methods(*chosen)}
-        left_out = []
-        for _, photo in evaluation.read_each(paths, left_out):
-            sheets.add([method(photo) for method in methods.values()])
-        sheets.write()
-        for error in left_out:
-            print(f"left out {error}", file=sys.stderr)
-        print(
-            f"{len(paths) - len(left_out)} photographs of {options.source}, all grey: no truth to"
-            f" compare with; contact sheets in {options.sheets}, columns: {', '.join(methods)}"
+    truths = evaluation.read_each(paths, left_out, evaluation.read_truth)
+    measured = next(truths, None) is not None
+    if not measured and not options.sheets:
+        reasons = photos.summarize(map(str, left_out))
+        raise photos.PhotoError(
+            f"{options.source}: holds no true colours to compare with ({reasons});"
+            " see the colourings with --sheets DIR."
         )
-        return
+    with notebook.ContactSheets(options.sheets) as sheets:
+        if not measured:
+            return _sheets_of_grey(paths, chosen, sheets, options)
 
-    def keep(path, truth, outputs):
-        if options.sheets:
+        def keep(path, truth, outputs):
             sheets.add([outputs[name] for name in outputs if name != "mean color"] + [truth])
 
-    methods = evaluation.all_methods(paths, *chosen)
-    scores = evaluation.evaluate(paths, methods, on_photo=keep)
-    sheets.write()
+        methods = evaluation.all_methods(paths, *chosen)
+        scores = evaluation.evaluate(paths, methods, on_photo=keep if options.sheets else None)
     table = evaluation.format_table(evaluation.summarize(scores))
     table += f"\n\n{evaluation.truth_line(scores)}".rstrip()
+    count = len(scores) // len(methods)
     print(
-        f"{len(scores) // len(methods)} photographs of {options.source};"
+        f"{count} of {len(paths)} photographs of {options.source};"
         f" 95 % bootstrap intervals over photographs\n\n{table}"
     )
     if options.output:
@@ -396,25 +386,21 @@ def evaluate(options):
         (Path(options.output) / "table.md").write_text(table + "\n", encoding="utf-8")
 
 
-class _Sheets:
-    """Contact sheets: small copies are kept until a sheet is full and written."""
+def _sheets_of_grey(paths, chosen, sheets, options):
+    """Historical photographs: nothing to measure, everything to see."""
+    from koala_utils import evaluation
 
-    def __init__(self, folder):
-        self.folder, self.rows, self.written = folder, [], 0
-
-    def add(self, row):
-        from koala_utils.colorizer import shrink
-
-        self.rows.append([shrink(photo, 400) for photo in row])
-        if len(self.rows) == SHEET_ROWS:
-            self.write()
-
-    def write(self):
-        from koala_utils.notebook import contact_sheet
-
-        if self.rows:
-            contact_sheet(self.rows, Path(self.folder) / f"sheet-{self.written:02d}.jpg")
-            self.rows, self.written = [], self.written + 1
+    methods = {"grey": evaluation.grey_baseline, **evaluation.model_methods(*chosen)}
+    left_out = []
+    for _, photo in evaluation.read_each(paths, left_out):
+        sheets.add([method(photo) for method in methods.values()])
+    for error in left_out:
+        print(f"left out {error}", file=sys.stderr)
+    print(
+        f"{len(paths) - len(left_out)} of {len(paths)} photographs of {options.source},"
+        f" with no truth to compare with; contact sheets in {options.sheets},"
+        f" columns: {', '.join(methods)}"
+    )
 
 
 def study(options):
