@@ -15,9 +15,13 @@ import tempfile
 
 @contextlib.contextmanager
 def _without_notices():
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as notices:
+    try:
+        sys.stderr.flush()
         terminal = os.dup(2)
+    except (AttributeError, OSError, ValueError):  # standard error is closed: nothing is shown
+        yield
+        return
+    with tempfile.TemporaryFile() as notices:
         os.dup2(notices.fileno(), 2)
         try:
             yield

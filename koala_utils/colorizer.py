@@ -1,12 +1,11 @@
 """A photograph -> the same photograph in colour, at its full resolution, with released weights.
 
-Chroma is a low-resolution thing: it is predicted on a small copy of the photograph and enlarged along the
-photograph's own edges. The lightness is the photograph's own, untouched, at full resolution.
+The eye sees colour less sharply than lightness. Chroma is therefore predicted on a small copy of
+the photograph and enlarged along the photograph's own edges. The lightness is the photograph's
+own, at full resolution.
 """
 
-import concurrent.futures
 import functools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,20 +13,20 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from koala_utils import film, lab
+from koala_utils import border, film, lab
 from koala_utils.backend import compiled
 from koala_utils.embedding import DEFAULT, EXTRACTORS, embed, find_extractor
 from koala_utils.network import BUILDERS, chroma_of
 from koala_utils.network import predict as predict_output
-from koala_utils.photos import PhotoError, read_photo_and_metadata, save_photo
+from koala_utils.photos import PhotoError
 from koala_utils.weights import RELEASED, WeightsError, load_weights, read_metadata
 
-# Pixels, side of a square of the area at which chroma is predicted; chosen on validation photographs.
+# Pixels, side of a square of the area at which chroma is predicted; chosen on validation
+# photographs.
 SIZES = {"koala": 128, "koala-plus": 240}
+SMALL = 512  # pixels, as above, of the one small copy that all others are made from, or more
 VIVIDNESS = 0.5  # koala-plus's, where none is asked for
-STRIP_PIXELS = 400_000  # recombined at a time, which bounds the memory for large photographs and stays nearer the caches
-BATCH = 8  # photographs of a folder that are looked at together
-BATCH_BYTES = 20_000_000  # of their files; what is larger comes alone, which bounds the memory
+STRIP_PIXELS = 400_000  # recombined at a time, which bounds the memory for large photographs
 
 
 def load_network(model="koala-plus"):
@@ -40,7 +39,8 @@ def load_network(model="koala-plus"):
     if path.parent == RELEASED and not path.exists():
         names = sorted(p.stem for p in RELEASED.glob("*.safetensors") if p.stem not in EXTRACTORS)
         raise WeightsError(
-            f"no model is called {model!r}; there are {', '.join(names)}, or give a .safetensors file."
+            f"no model is called {model!r}; there are {', '.join(names)}, or give a"
+            " .safetensors file."
         )
     return _load_network(path, path.stat().st_mtime_ns if path.exists() else None)
 
@@ -52,7 +52,8 @@ def _load_network(path, changed):
     kind = metadata.get("model", "koala")
     if kind not in BUILDERS:
         raise WeightsError(
-            f"{path}: weights of {kind!r}, which this version does not know; get a newer koala_utils."
+            f"{path}: weights of {kind!r}, which this version does not know; get a newer"
+            " koala_utils."
         )
     network = BUILDERS[kind](fusion=metadata.get("fusion") != "False")
     load_weights(network, path)
@@ -61,194 +62,118 @@ def _load_network(path, changed):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network made of a photograph, before it is turned into colour: the slow half of :func:`colorize`."""
+    """A network's answer for a photograph: the result of the slow half of :func:`colorize`."""
 
-    photo: np.ndarray  # uint8 (H, W, 3) or (H, W), as it was read
-    picture: tuple  # (top, bottom, left, right) of what is not a film's edge
-    lightness: np.ndarray  # (h, w, 1), of the small copy of the picture
+    photo: np.ndarray  # uint8 or uint16, (H, W, 3) or (H, W), as it was read
+    picture: tuple  # (top, bottom, left, right) of what is not a film's edge, in its pixels
+    lightness: np.ndarray  # (h, w, 1) in [-1, 1], of the picture's small copy
     network: str  # "koala" or "koala-plus"
     embedding: np.ndarray  # float (1000,), standardized, that the network was given
     output: np.ndarray  # of the network, (1, ...)
 
 
 def colorize(photo, model="koala-plus", extractor=DEFAULT, vividness=None, strength=1.0, size=None):
-    """Colours a photograph; what colour it has is ignored.
+    """Colours a photograph. The colours that it has are ignored.
 
     Args:
-        photo: uint8 array (H, W, 3) or (H, W), of any size.
+        photo: uint8 or uint16 array, (H, W, 3) in sRGB or (H, W), of any size.
         model: a released model, or a safetensors file of `koala train`.
-        extractor: the classifier behind the embedding; any of `koala_utils.embedding.EXTRACTORS`, or several with "+".
-        vividness: 0, cautious, to 1, vivid; None is `VIVIDNESS`. Only for koala-plus: koala has a single answer.
+        extractor: the classifier behind the embedding: one of `koala_utils.embedding.EXTRACTORS`,
+            or several with "+".
+        vividness: 0, cautious, to 1, vivid; None is `VIVIDNESS`. Only for koala-plus: koala has a
+            single answer.
         strength: the predicted chroma is multiplied with this; 0 is grey.
-        size: chroma is predicted on a copy of about size x size pixels; None is the model's own of `SIZES`.
+        size: chroma is predicted on a copy of about size x size pixels; None is the model's own of
+            `SIZES`.
 
     Returns:
-        uint8 array (H, W, 3), RGB, with the photograph's own lightness. The edge of a film stays grey.
+        RGB array (H, W, 3) of the photograph's dtype, with its own lightness. The edge of a film
+        stays grey.
 
     Raises:
-        PhotoError: not a uint8 photograph.
+        PhotoError: not a photograph.
         ExtractorError, WeightsError: no such extractor or model, or vividness asked of koala.
+        ValueError: a vividness or strength that makes no sense.
     """
     return render(predict(photo, model, extractor, size), vividness, strength)
 
 
-def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=None):
-    """The slow half of :func:`colorize`, with its arguments: a `Prediction`, from which :func:`render` makes colour.
+def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=None, few=False):
+    """The slow half of :func:`colorize`: a `Prediction`, from which :func:`render` makes colour.
 
     Args:
+        photo, model, extractor, size: as :func:`colorize`'s.
         embedding: float (1000,), standardized, in place of the photograph's own.
+        few: only a few photographs are to come, so that compiling the networks does not pay.
     """
-    return _predict([photo], model, extractor, size, None if embedding is None else [embedding])[0]
-
-
-def _predict(photos, model, extractor, size=None, embeddings=None, few=False):
-    """:func:`predict` of several photographs at once; where few are to come, nothing is compiled for them."""
-    photos = [np.asarray(photo) for photo in photos]
-    for photo in photos:
-        if (
-            photo.dtype != np.uint8
-            or photo.ndim not in (2, 3)
-            or (photo.ndim == 3 and photo.shape[-1] != 3)
-            or not photo.size
-        ):
-            raise PhotoError(
-                f"a photograph is uint8 (H, W, 3) or (H, W), not {photo.dtype} {photo.shape}."
-            )
+    photo = np.asarray(photo)
+    right_shape = photo.ndim == 2 or (photo.ndim == 3 and photo.shape[-1] == 3)
+    if photo.dtype not in (np.uint8, np.uint16) or not right_shape or not photo.size:
+        raise PhotoError(
+            "a photograph is uint8 or uint16, (H, W, 3) or (H, W), not"
+            f" {photo.dtype} {photo.shape}."
+        )
     network = load_network(model)
-    if (
-        not few and network.name != "koala"
-    ):  # whose few layers gain nothing, and whose last cannot be compiled for any size
-        network = compiled(network)
-    pictures = [_picture_of(photo) for photo in photos]
-    inner = [
-        photo[top:bottom, left:right] for photo, (top, bottom, left, right) in zip(photos, pictures)
-    ]
-    lightness = [
-        lab.lightness(film.grey_of(shrink(photo, size or SIZES[network.name]))).numpy()
-        for photo in inner
-    ]
-    if embeddings is None:
-        largest = 2 * max(find_extractor(name).size for name in extractor.split("+"))
-        embeddings = embed(
-            [film.grey_of(shrink(photo, largest)) for photo in inner], extractor, few=few
-        )
-    outputs = [None] * len(photos)
-    for shape in {each.shape for each in lightness}:
-        alike = [i for i, each in enumerate(lightness) if each.shape == shape]
-        batch = predict_output(
-            network,
-            np.stack([lightness[i] for i in alike]),
-            np.stack([embeddings[i] for i in alike]),
-        )
-        for i, output in zip(alike, np.asarray(batch)):
-            outputs[i] = output[None]
-    embeddings = [np.asarray(embedding) for embedding in embeddings]
-    return [
-        Prediction(*parts, network.name, embedding, output)
-        for *parts, embedding, output in zip(photos, pictures, lightness, embeddings, outputs)
-    ]
+    size = size or SIZES[network.name]
+    # The whole photograph is made smaller once; what is seen of it comes from this copy.
+    for_embedding = 2 * max(find_extractor(name).size for name in extractor.split("+"))
+    grey = film.grey_of(shrink(photo, max(SMALL, size, for_embedding)))
+    top, bottom, left, right = border.find_picture(grey)
+    down, across = photo.shape[0] / grey.shape[0], photo.shape[1] / grey.shape[1]
+    picture = round(top * down), round(bottom * down), round(left * across), round(right * across)
+    grey = grey[top:bottom, left:right]
+    lightness = lab.lightness(np.clip(shrink(grey[..., 0], size), 0, 1)[..., None]).numpy()
+    if embedding is None:
+        embedding = embed([grey], extractor, few=few)[0]
+    # koala's few layers gain nothing from compiling, and its last cannot be compiled for any size.
+    callable_network = network if few or network.name == "koala" else compiled(network)
+    output = predict_output(callable_network, lightness[None], np.asarray(embedding)[None])
+    return Prediction(
+        photo, picture, lightness, network.name, np.asarray(embedding), np.asarray(output)
+    )
 
 
 def render(prediction, vividness=None, strength=1.0):
     """The fast half of :func:`colorize`: the same arguments and result."""
     if vividness is not None and prediction.network != "koala-plus":
         raise WeightsError(
-            f"{prediction.network} has a single answer, so vividness does nothing; use strength (--strength), or koala-plus."
+            f"{prediction.network} has a single answer, so vividness does nothing; use strength"
+            " (--strength), or koala-plus."
         )
-    height, width = prediction.lightness.shape[:2]
-    chroma = chroma_of(prediction.output, VIVIDNESS if vividness is None else vividness).numpy()[
-        0, :height, :width
-    ]
+    vividness = VIVIDNESS if vividness is None else vividness
+    if not 0 <= vividness <= 1:
+        raise ValueError(f"vividness is {vividness}, and must be a number from 0 to 1.")
+    if not 0 <= strength < np.inf:
+        raise ValueError(f"strength is {strength}, and must be a number from 0 up.")
+    photo, lightness = prediction.photo, prediction.lightness
+    chroma = chroma_of(prediction.output, vividness).numpy()[0]
+    chroma = strength * chroma[: lightness.shape[0], : lightness.shape[1]]
     top, bottom, left, right = prediction.picture
-    inner = recombine(
-        prediction.photo[top:bottom, left:right], prediction.lightness, chroma * strength
-    )
-    if inner.shape[:2] == prediction.photo.shape[:2]:
+    inner = recombine(photo[top:bottom, left:right], lightness, chroma)
+    if inner.shape[:2] == photo.shape[:2]:
         return inner
-    result = film.grey_photo(prediction.photo)
+    result = np.empty((*photo.shape[:2], 3), photo.dtype)
     result[top:bottom, left:right] = inner
+    sides = np.s_[:top], np.s_[bottom:], np.s_[top:bottom, :left], np.s_[top:bottom, right:]
+    for side in sides:
+        result[side] = np.rint(film.grey_of(photo[side]) * np.iinfo(photo.dtype).max)
     return result
 
 
-def colorize_files(
-    paths, targets, model="koala-plus", extractor=DEFAULT, vividness=None, strength=1.0
-):
-    """Colours files: while a few photographs are looked at together, the next are decoded and the last ones encoded.
+def shrink(photo, size):
+    """A smaller copy of about size x size pixels in area and of the same aspect.
 
     Args:
-        paths, targets: from which file, and into which (see :func:`koala_utils.photos.save_photo`).
-        others: see :func:`colorize`.
+        photo: uint8 or uint16 (H, W, 3) or (H, W), or float32 (H, W).
+        size: pixels; a photograph that is smaller is returned as it is.
 
-    Yields:
-        In the order of the paths None, or the PhotoError that says why that photograph is left out.
-
-    Raises:
-        ExtractorError, WeightsError: as :func:`colorize`.
+    Returns:
+        An array of the same kind; uint8 for uint16.
     """
-
-    def read(path):
-        try:
-            return read_photo_and_metadata(path)
-        except PhotoError as error:
-            return error
-
-    def write(prediction, metadata, target):
-        try:
-            save_photo(render(prediction, vividness, strength), target, metadata)
-        except PhotoError as error:
-            return error
-
-    def look(loaded, targets):
-        """The jobs that write what has been loaded, or why there is nothing to write."""
-        good = [each for each in loaded if not isinstance(each, PhotoError)]
-        predictions = iter(
-            _predict([photo for photo, _ in good], model, extractor, few=len(paths) <= BATCH)
-            if good
-            else ()
-        )
-        return [
-            each
-            if isinstance(each, PhotoError)
-            else pool.submit(write, next(predictions), each[1], target)
-            for each, target in zip(loaded, targets)
-        ]
-
-    batches = _batches(list(zip(paths, targets)))
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        reading, writing = [], []
-        for batch, following in zip([*batches, []], [[], *batches]):
-            loaded = [job.result() for job in reading]
-            reading = [pool.submit(read, path) for path, _ in batch]
-            written, writing = writing, look(loaded, [target for _, target in following])
-            yield from (each if isinstance(each, PhotoError) else each.result() for each in written)
-        yield from (each if isinstance(each, PhotoError) else each.result() for each in writing)
-
-
-def _batches(pairs):
-    """Neighbours, at most `BATCH` and `BATCH_BYTES` of them together; a larger file alone."""
-    batches, total = [], BATCH_BYTES
-    for path, target in pairs:
-        size = Path(path).stat().st_size if Path(path).is_file() else 0
-        if total + size > BATCH_BYTES or len(batches[-1]) == BATCH:
-            batches.append([])
-            total = 0
-        batches[-1].append((path, target))
-        total += size
-    return batches
-
-
-def _picture_of(photo):
-    """:func:`koala_utils.border.find_picture` in the pixels of the photograph, found on a small copy."""
-    small = shrink(photo, 512)
-    down, across = photo.shape[0] / small.shape[0], photo.shape[1] / small.shape[1]
-    top, bottom, left, right = border.find_picture(film.grey_of(small))
-    return round(top * down), round(bottom * down), round(left * across), round(right * across)
-
-
-def shrink(photo, size):
-    """A smaller copy of about size x size pixels in area and of the same aspect; never an enlarged one."""
     height, width = photo.shape[:2]
     scale = size / np.sqrt(height * width)
+    if photo.dtype == np.uint16:
+        photo = (photo >> 8).astype(np.uint8)
     if scale >= 1:
         return photo
     shape = max(1, round(width * scale)), max(1, round(height * scale))
@@ -259,34 +184,35 @@ def recombine(photo, lightness, chroma, edge_aware=True):
     """Puts low-resolution chroma on a full-resolution photograph.
 
     Args:
-        photo: uint8 (H, W, 3) or (H, W).
+        photo: uint8 or uint16, (H, W, 3) or (H, W).
         lightness: (h, w, 1) in [-1, 1], of the small copy that the chroma was predicted on.
         chroma: (h, w, 2) in [-1, 1].
         edge_aware: False enlarges the chroma bilinearly, which bleeds over edges.
 
     Returns:
-        uint8 (H, W, 3).
+        (H, W, 3) of the photograph's dtype.
     """
     slope = guided_slope(lightness[..., 0], chroma) if edge_aware else np.zeros_like(chroma)
     height, width = photo.shape[:2]
-    result = np.empty((height, width, 3), np.uint8)
+    result = np.empty((height, width, 3), photo.dtype)
     rows = max(1, STRIP_PIXELS // width)
     for top in range(0, height, rows):
         strip = lab.lightness(film.grey_of(photo[top : top + rows])).numpy()
         where = top, len(strip), height, width
         detail = strip - _enlarge_strip(lightness, *where)
         full = _enlarge_strip(chroma, *where) + _enlarge_strip(slope, *where) * detail
-        result[top : top + rows] = np.rint(lab.to_rgb(strip, full) * 255)
+        result[top : top + rows] = np.rint(lab.to_rgb(strip, full) * np.iinfo(photo.dtype).max)
     return result
 
 
 def guided_slope(guide, target, radius=2, epsilon=1e-2):
-    """How chroma goes with lightness around each place of the small copy: the slope of the guided filter.
+    """How chroma changes with lightness around each place of the small copy.
 
-    The filter of He and Sun, "Fast Guided Filter", arXiv 1505.00996 (2015), Algorithm 2, fits in every window a
-    line, target ~ slope * guide + offset, on the small copy and applies it to the large guide. We take its
-    slope, and add slope * (lightness that the small copy lost) to the enlarged chroma: edges come from the
-    guide, and where there are none the network's answer stays as it is, while the filter itself would blur it.
+    The guided filter (He and Sun, "Fast Guided Filter", arXiv 1505.00996, 2015, Algorithm 2) fits a
+    line in every window of the small copy, target ~ slope * guide + offset, and applies it to the
+    large guide. We take its slope alone, and add slope * (lightness that the small copy lost) to
+    the enlarged chroma. Edges come from the guide; where there are none, the network's answer stays
+    as it is. The filter itself would blur it.
 
     Args:
         guide: (h, w); target: (h, w, c).

@@ -1,13 +1,14 @@
-"""Collections by name, folders, globs and lists of urls -> paths of photographs, downloaded and checked where needed."""
+"""Collections, folders, globs and lists of urls -> paths of photographs, downloaded where needed."""
 
 import concurrent.futures
+import contextlib
 import csv
 import glob
 import hashlib
 import http.client
 import os
-import tarfile
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -17,7 +18,7 @@ from pathlib import Path
 import pooch
 
 from koala_utils.files import alone, replacing, sweep
-from koala_utils.photos import EXTENSIONS, PhotoError, read_photo
+from koala_utils.photos import EXTENSIONS, PhotoError, missing_note, read_photo
 
 PACKAGE = Path(__file__).parent
 BUNDLED = PACKAGE / "photographs"
@@ -25,6 +26,7 @@ REGISTRIES = PACKAGE / "registries"
 
 IMAGENETTE_URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz"
 IMAGENETTE_SHA256 = "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c"
+IMAGENETTE_PHOTOS = 9_469  # to train on; a folder with fewer is not complete
 
 # name -> (registry, folder inside the data directory, only files whose path starts with)
 PUBLISHED = {
@@ -49,181 +51,260 @@ def find_photos(source="bundled"):
     """Paths of all photographs of a source, sorted.
 
     Args:
-        source: one of `COLLECTIONS`; a photograph; a folder, searched through with its subfolders
-            (ImageNet's layout too); a glob; or a text file of urls, which are downloaded.
+        source: one of `COLLECTIONS`; a photograph; a folder, searched with its subfolders; a glob; a
+            text file of urls, which are downloaded; or a list of these. In a list of several a text
+            file is not a list of urls, and what is missing stays in, so that whoever reads it names it.
 
     Returns:
-        A list of `Path`, never empty.
+        A list of `Path`, never empty. The photographs of urls that gave none are in it: a list of urls
+        has the same paths every time, and reading such a path raises a PhotoError with the reason.
 
     Raises:
         PhotoError: no such source, or no photograph in it.
     """
-    name = os.fspath(source)
+    if isinstance(source, (str, os.PathLike)):
+        return _find(os.fspath(source))
+    names = list(dict.fromkeys(os.fspath(each) for each in source))
+    if not names:
+        raise PhotoError(
+            f"no source is given; name a photograph, a folder or one of {', '.join(COLLECTIONS)}."
+        )
+    if len(names) == 1:
+        return _find(names[0])
+    paths = []
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_file():
+            paths.append(path)
+            continue
+        try:
+            paths += _find(name)
+        except PhotoError:
+            if name in COLLECTIONS:
+                raise
+            paths.append(path)
+    return sorted(set(paths))
+
+
+def _find(name):
     if name in COLLECTIONS:
         return collection(name)
     path = Path(name).expanduser()
+    if path.is_file() and path.suffix.lower() not in URL_LISTS:
+        return [path]
     if path.is_file():
-        if path.suffix.lower() not in URL_LISTS:
-            return [path]
-        found, skipped = download(path, data_dir() / "urls" / path.stem)
+        folder = data_dir() / "urls" / path.stem
+        found, skipped = download(path, folder)
         if not found:
+            reasons = "; ".join(f"{url} {why}" for url, why in list(skipped.items())[:3])
             raise PhotoError(
-                f"{name}: none of its {len(skipped)} urls gave a photograph"
-                f" ({'; '.join(f'{url} {why}' for url, why in list(skipped.items())[:3])})."
+                f"{name}: none of its {len(skipped)} urls gave a photograph ({reasons})."
             )
-    elif path.is_dir():
-        found = [p for p in path.rglob("*") if is_photo_name(p) and p.is_file()]
+        return sorted([*found, *(_place(url, folder) for url in skipped)])
+    if name and path.is_dir():
+        found = path.rglob("*")
     elif glob.has_magic(name):
-        found = [
-            Path(p)
-            for p in glob.glob(str(path), recursive=True)
-            if is_photo_name(Path(p)) and Path(p).is_file()
-        ]
+        found = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207, absolute ones too
     else:
         raise PhotoError(
-            f"{name}: no such file or folder, and none of the collections {', '.join(COLLECTIONS)}."
+            f"{name or 'an empty name'}: no such file or folder, and none of the collections"
+            f" {', '.join(COLLECTIONS)}."
         )
+    found = sorted(each for each in found if is_photo_name(each) and each.is_file())
     if not found:
         raise PhotoError(
             f"{name}: holds no photograph (looked for {len(EXTENSIONS)} extensions, .jpg to .webp,"
             " in all subfolders)."
         )
-    return sorted(found)
+    return found
 
 
 def is_photo_name(path):
-    """Whether the extension is one that Pillow reads, in capitals or not; hidden files are not photographs."""
+    """Whether the extension is a photograph's, in capitals or not; hidden files are none."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
+# ---------------------------------------------------------------- collections
+
+
+def is_at_hand(name):
+    """Whether all photographs of a collection are on this machine, so that no network is needed."""
+    if name == "imagenette":
+        return len(_imagenette_photos()) >= IMAGENETTE_PHOTOS
+    return name not in PUBLISHED or all(path.is_file() for path, _ in _published(name))
+
+
 def collection(name):
-    """Paths of a named collection, downloaded on first use and checked by SHA-256 where that is needed."""
+    """Paths of a named collection, downloaded on first use and checked by SHA-256."""
     if name == "bundled":
         return sorted((BUNDLED / "color").iterdir())
     if name == "bundled-historical":
         return sorted((BUNDLED / "historical").iterdir())
-    if name == "imagenette":
-        return _imagenette()
-    _, folder, prefix = PUBLISHED[name]
-    rows = [row for row in registry(name) if row["path"].startswith(prefix)]
     pooch.get_logger().setLevel("WARNING")
     try:
-        return sorted(_fetch(row, data_dir() / folder / row["path"]) for row in rows)
+        if name == "imagenette":
+            return _imagenette()
+        rows = _published(name)
+        if not all(p.is_file() and pooch.file_hash(p) == row["sha256"] for p, row in rows):
+            with alone(data_dir(), wait=True, part="-downloads"):
+                for path, row in rows:
+                    _fetch(row["url"], row["sha256"], path)
+        return sorted(path for path, _ in rows)
     except Exception as error:
         raise PhotoError(
-            f"the collection {name!r} is not in {data_dir()} and could not be downloaded"
-            f" ({type(error).__name__}); connect to the network once, or set KOALA_DATA_DIR to a folder that"
-            " holds it."
+            f"the collection {name!r} is not complete in {data_dir()} and could not be downloaded"
+            f" ({type(error).__name__}); connect to the network once, set KOALA_DATA_DIR to a folder"
+            " that holds it, or use the bundled photographs."
         ) from error
 
 
-def _fetch(row, path):
-    """The path of a photograph of a registry, downloaded where it is not there or not what the registry says."""
-    return Path(
-        pooch.retrieve(
-            row["url"], row["sha256"], fname=path.name, path=path.parent, downloader=_pooch_stream
-        )
-    )
-
-
 def registry(name):
-    """The registry of a published collection: a list of dicts with path, url, sha256 and credits."""
+    """The registry of a collection: a list of dicts with path, url, sha256 and credits."""
     file, _, _ = PUBLISHED[name]
-    with open(REGISTRIES / file, newline="", encoding="utf-8") as lines:
+    with (REGISTRIES / file).open(newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
 
 
+def _published(name):
+    """Pairs of a photograph's path and its row of the registry."""
+    _, folder, prefix = PUBLISHED[name]
+    rows = (row for row in registry(name) if row["path"].startswith(prefix))
+    return [(data_dir() / folder / row["path"], row) for row in rows]
+
+
+def _fetch(url, sha256, path, **options):
+    """The path of a file, downloaded where it is missing or does not match its SHA-256."""
+
+    def downloader(url, output, _):
+        with Path(output).open("wb") as file:
+            stream(url, file)
+
+    pooch.retrieve(url, sha256, path.name, path.parent, downloader=downloader, **options)
+    return path
+
+
+def _imagenette_photos():
+    return sorted((data_dir() / "imagenette2-320" / "train").rglob("*.JPEG"))
+
+
 def _imagenette():
-    """Training photographs of the official Imagenette archive (9,469 of 10 classes, short side 320 px)."""
-    folder = data_dir() / "imagenette2-320"
-    if not folder.is_dir():
-        try:
-            archive = pooch.retrieve(
-                IMAGENETTE_URL,
-                IMAGENETTE_SHA256,
-                fname="imagenette2-320.tgz",
-                path=data_dir(),
-                downloader=_pooch_stream,
-            )
-            # Unpacked beside its place and renamed, so that a killed run does not leave half a collection.
-            with tempfile.TemporaryDirectory(dir=data_dir()) as half, tarfile.open(archive) as tar:
-                tar.extractall(half, filter="data")
-                os.replace(Path(half) / folder.name, folder)
-        except Exception as error:
-            raise PhotoError(
-                f"Imagenette is not in {data_dir()} and could not be downloaded ({type(error).__name__});"
-                " connect to the network once, or use the bundled photographs."
-            ) from error
-    return sorted((folder / "train").rglob("*.JPEG"))
+    """Training photographs of the official Imagenette archive, 10 classes, short side 320 px."""
+    if is_at_hand("imagenette"):
+        return _imagenette_photos()
+    with alone(data_dir(), wait=True, part="-downloads"):
+        # Unpacked beside its place and moved, so that a killed run does not leave half of it.
+        with tempfile.TemporaryDirectory(dir=data_dir()) as half:
+            if not is_at_hand("imagenette"):  # nobody else was quicker
+                archive = data_dir() / "imagenette2-320.tgz"
+                unpack = pooch.Untar(extract_dir=half)
+                _fetch(IMAGENETTE_URL, IMAGENETTE_SHA256, archive, processor=unpack)
+                folder = data_dir() / "imagenette2-320"
+                with contextlib.suppress(FileNotFoundError):
+                    folder.replace(Path(half) / "incomplete")
+                (Path(half) / folder.name).replace(folder)
+    return _imagenette_photos()
 
 
 # ---------------------------------------------------------------- lists of urls
 
 
 def read_urls(path):
-    """The urls of a text file, one a line; blank lines and lines that start with # are comments."""
-    lines = (line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
-    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    """The urls of a text file, one per line, without blank lines and lines that start with #.
+
+    Raises:
+        PhotoError: it is not text in UTF-8 or UTF-16, or holds no url.
+    """
+    data = Path(path).read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if b"\0" in data and encoding != "utf-16":  # no mark of its byte order
+        encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
+    try:
+        lines = [line.strip() for line in data.decode(encoding).splitlines()]
+    except UnicodeDecodeError:
+        raise PhotoError(f"{path}: not a photograph, and no text in UTF-8 or UTF-16.") from None
+    urls = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    if not any("://" in url for url in urls):
+        raise PhotoError(
+            f"{path}: a text file without a url; a list of urls has one url per line, with http:// or"
+            " https://."
+        )
+    return urls
+
+
+def _place(url, folder):
+    """Where the photograph of a url goes: its name is the SHA-256 of the url, which is unique."""
+    suffix = Path(urllib.parse.urlparse(url).path).suffix.lower()
+    name = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return Path(folder) / (name + (suffix if suffix in EXTENSIONS else ".jpg"))
 
 
 def download(urls, folder, workers=16, timeout=20):
-    """Downloads a list of urls side by side; what is already there is kept, dead links are skipped.
+    """Downloads a list of urls side by side. What is there is kept, and dead links are skipped.
+
+    Beside the place of a dead link a note holds the reason; the next call tries the link again.
 
     Args:
         urls: a text file (see :func:`read_urls`) or a list of urls.
-        folder: where the photographs go; file names are the SHA-256 of their url, so that two
-            photographs called `image.jpg` do not overwrite each other.
+        folder: where the photographs go.
         workers: downloads at a time.
-        timeout: seconds without an answer, or with hardly any bytes, after which a link counts as dead.
+        timeout: seconds without an answer, or with hardly any bytes, after which a link is dead.
 
     Returns:
         The paths that are there now, and a dict from each skipped url to the reason.
     """
     if isinstance(urls, (str, os.PathLike)):
         urls = read_urls(urls)
-    folder = Path(folder)
-
-    def target_of(url):
-        suffix = Path(urllib.parse.urlparse(url).path).suffix.lower()
-        return folder / (
-            hashlib.sha256(url.encode()).hexdigest()[:16]
-            + (suffix if suffix in EXTENSIONS else ".jpg")
-        )
+    stop = threading.Event()
 
     def fetch(url):
         if urllib.parse.urlparse(url).scheme not in ("http", "https"):
             raise ValueError("not an http or https address")
-        with replacing(target_of(url)) as temporary:
-            with open(temporary, "wb") as file:
-                stream(url, file, timeout)
-            read_photo(temporary)  # a page that says "not found" is no photograph, and is not kept
+        with replacing(_place(url, folder)) as temporary:
+            with temporary.open("wb") as file:
+                stream(url, file, timeout, stop)
+            read_photo(temporary)  # a page that says "not found" is not kept
+
+    def missing():
+        return [url for url in urls if not _place(url, folder).exists()]
 
     skipped = {}
-    if not all(target_of(url).exists() for url in urls):
+    if missing():
         with alone(folder, wait=True), concurrent.futures.ThreadPoolExecutor(workers) as pool:
             sweep(folder)
-            for url, job in [
-                (url, pool.submit(fetch, url)) for url in urls if not target_of(url).exists()
-            ]:
-                try:
-                    job.result()
-                except urllib.error.HTTPError as error:
-                    skipped[url] = f"answered {error.code}"
-                except http.client.IncompleteRead:
-                    skipped[url] = "the download was cut short"
-                except PhotoError:
-                    skipped[url] = "is no photograph"
-                except Exception as error:  # refused, timed out, unknown host, malformed address
-                    skipped[url] = str(getattr(error, "reason", error)) or type(error).__name__
-    return [target_of(url) for url in urls if url not in skipped], skipped
+            jobs = {url: pool.submit(fetch, url) for url in missing()}
+            try:
+                for url, job in jobs.items():
+                    note = missing_note(_place(url, folder))
+                    if error := job.exception():
+                        skipped[url] = _reason(error)
+                        note.write_text(f"{url}: gave no photograph ({skipped[url]})", "utf-8")
+                    else:
+                        note.unlink(missing_ok=True)
+            except BaseException:  # Ctrl-C: what is queued or running ends at once
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+    return [_place(url, folder) for url in urls if url not in skipped], skipped
 
 
-def stream(url, file, timeout=20):
+def _reason(error):
+    if isinstance(error, urllib.error.HTTPError):
+        return f"answered {error.code}"
+    if isinstance(error, http.client.IncompleteRead):
+        return "the download was cut short"
+    if isinstance(error, PhotoError):
+        return "is no photograph"
+    # refused, timed out, unknown host, malformed address
+    return str(getattr(error, "reason", error)) or type(error).__name__
+
+
+def stream(url, file, timeout=20, stop=None):
     """Writes what a url answers with to an open binary file, piece by piece.
 
     Raises:
-        OSError, http.client.HTTPException: no answer, another than 200, or fewer bytes than were announced.
-        ValueError: no address, a body larger than `MAX_BYTES`, or one that hardly comes.
+        OSError, http.client.HTTPException: no answer, another than 200, or too few bytes.
+        ValueError: no address, a body larger than `MAX_BYTES`, one that hardly comes, or the event
+            `stop` is set.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "koala-course"})
     with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -231,19 +312,13 @@ def stream(url, file, timeout=20):
         while piece := answer.read1(2**16):
             file.write(piece)
             received += len(piece)
+            if stop and stop.is_set():
+                raise ValueError("stopped")
             if received > MAX_BYTES:
                 raise ValueError(f"larger than {MAX_BYTES // 10**6:,} MB")
-            if time.monotonic() - since > timeout:
-                if (
-                    received - before < SLOWEST * timeout
-                ):  # a socket's own timeout is begun again with every byte
+            if time.monotonic() - since > timeout:  # a socket's own begins again with every byte
+                if received - before < SLOWEST * timeout:
                     raise ValueError(f"slower than {SLOWEST:,} bytes a second")
                 since, before = time.monotonic(), received
         if answer.length:  # what is still to come of what was announced
             raise http.client.IncompleteRead(b"", answer.length)
-
-
-def _pooch_stream(url, output, _):
-    """:func:`stream` as a downloader of pooch's."""
-    with open(output, "wb") as file:
-        stream(url, file)

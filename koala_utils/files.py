@@ -1,10 +1,12 @@
 """Files that are whole or not there, and folders that one run at a time writes into."""
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 import filelock
@@ -21,8 +23,8 @@ class DamagedError(ValueError):
 class replacing:
     """Context of a temporary path beside `path` that replaces it when the block ends well.
 
-    A reader sees the old file or the whole new one; a block that fails, or is killed, leaves the old one. What a killed
-    block leaves beside it, :func:`sweep` clears away.
+    A reader sees the old file or the whole new one. A block that fails or is killed leaves the old one;
+    :func:`sweep` deletes what a killed block leaves beside it.
     """
 
     def __init__(self, path):
@@ -30,34 +32,31 @@ class replacing:
 
     def __enter__(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # The name ends as the path's, which says what format it has; a long one is cut, for there is a limit of 255 bytes.
-        handle, name = tempfile.mkstemp(
-            prefix=".", suffix=".tmp-" + self.path.name[-40:], dir=self.path.parent
-        )
-        os.close(handle)
-        os.chmod(name, 0o644)  # mkstemp's 0o600 would hide the result from a group
-        self.temporary = Path(name)
+        # The name ends as the path's does, which tells the format. File systems allow 255 bytes.
+        name = f".{secrets.token_hex(4)}.tmp-{self.path.name[-40:]}"
+        self.temporary = self.path.with_name(name)
+        self.temporary.touch(mode=0o666, exist_ok=False)  # less what the umask forbids
         return self.temporary
 
     def __exit__(self, kind, error, _):
         try:
             if not kind:
-                with open(
-                    self.temporary, "rb+"
-                ) as file:  # on the disk before the name is: a power cut leaves no empty file
-                    os.fsync(file.fileno())
-                os.replace(self.temporary, self.path)
+                with self.temporary.open("rb+") as file:
+                    os.fsync(
+                        file.fileno()
+                    )  # on the disk before the name is, in case of a power cut
+                self.temporary.replace(self.path)
         finally:
             self.temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename = str(self.path)  # and not the temporary one, or none
+            error.filename = str(self.path)  # not the temporary one
 
 
 def sweep(folder, ending=""):
-    """Deletes the temporary files that killed runs left in a folder; only for who is :func:`alone` in it.
+    """Deletes the temporary files that killed runs left in a folder; call it within :func:`alone`.
 
     Args:
-        ending: of the names that the files would have had, as a glob; all of them by default.
+        ending: a glob of the names that the files would have got; by default all are deleted.
     """
     for left in Path(folder).glob(f".*.tmp-*{ending}"):
         left.unlink(missing_ok=True)
@@ -65,15 +64,15 @@ def sweep(folder, ending=""):
 
 @contextlib.contextmanager
 def alone(folder, wait=False, part=""):
-    """Context in which no other process is in the same folder's; the system ends it with the process, however that ends.
+    """Context that one process at a time may enter for a folder; the system ends it with the process.
 
     Args:
-        folder: made where it is not there.
-        wait: for the other process to be done, and not to refuse.
+        folder: made where it does not exist.
+        wait: wait for the other process instead of refusing.
         part: of the folder; different parts do not exclude each other.
 
     Raises:
-        BusyError: another process is.
+        BusyError: another process is in it.
     """
     path = Path(folder) / f".busy{part}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +81,8 @@ def alone(folder, wait=False, part=""):
         lock.acquire(timeout=-1 if wait else 0)
     except filelock.Timeout:
         raise BusyError(
-            f"{folder}: another run is writing there; wait until it is done, or choose another folder."
+            f"{folder}: another run is writing there; wait until it is done, or choose another"
+            " folder."
         ) from None
     try:
         yield
@@ -94,7 +94,7 @@ def alone(folder, wait=False, part=""):
 
 def make_room(path, size):
     """Raises the OSError of a full disk or quota where a file of so many bytes does not fit."""
-    with open(path, "wb") as file:
+    with Path(path).open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
             file.truncate(0)
@@ -122,5 +122,46 @@ def explain(error):
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"{where}the disk is full; make room and run the same command again, what is done is kept."
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"{where}may not be written or read ({error.strerror}); choose another folder, or ask for permission."
+        return (
+            f"{where}may not be written or read ({error.strerror}); choose another folder, or ask for"
+            " permission."
+        )
     return f"{where}{error.strerror or error}."
+
+
+def read_rows(path):
+    """The rows of a csv file: one dict from column to text per line below the header.
+
+    Raises:
+        DamagedError: not a csv file in UTF-8.
+        FileNotFoundError: not there.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as lines:
+            return list(csv.DictReader(lines))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DamagedError(f"{path}: not a csv file in UTF-8 ({error}).") from None
+
+
+def write_rows(rows, path, columns=None, append=False):
+    """Writes rows as a csv file with a header.
+
+    Args:
+        rows: dicts from column to value; numbers are written as `str` shows them, and None as nothing.
+        path: of the file, which is replaced as a whole; its folder is made where it is missing.
+        columns: the header; by default the keys of the first row.
+        append: adds the rows to the file instead; only a new file gets the header.
+    """
+    rows, path = list(rows), Path(path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
+    if not (append and path.exists() and path.stat().st_size):
+        writer.writeheader()
+    writer.writerows(rows)
+    if append:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", newline="", encoding="utf-8") as lines:
+            lines.write(text.getvalue())
+    else:
+        with replacing(path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")

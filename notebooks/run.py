@@ -38,6 +38,31 @@ def execute(notebook, folder):
         ).execute()  # errors only: warnings would break the lines
     finally:
         notebook.metadata = nbformat.from_dict(before)
+        add_alt_texts(notebook)
+
+
+def add_alt_texts(notebook):
+    """Copies the "alt" of each cell's metadata to its pictures without alt text.
+
+    It is a string, or a list with one string per picture. So a long text stays
+    out of the code: `notebook.show(figure)` needs none then.
+
+    Args:
+        notebook: an executed `nbformat.NotebookNode`, which is changed.
+    """
+    for cell in notebook.cells:
+        texts = cell.metadata.get("alt", [])
+        texts = [texts] if isinstance(texts, str) else texts
+        pictures = [
+            (output, mime)
+            for output in cell.get("outputs", [])
+            for mime in output.get("data", {})
+            if mime.startswith("image/")
+            and not output.metadata.get(mime, {}).get("alt")
+        ]
+        for (output, mime), text in zip(pictures, texts, strict=False):
+            output.metadata.setdefault(mime, {})["alt"] = text
+            output.data["text/plain"] = text
 
 
 def run(path):

@@ -34,6 +34,7 @@ from koala_utils import (
     records,
     training,
 )
+from koala_utils.app import batch
 from koala_utils.backend import keras, tf
 
 REPORT = Path(__file__).parent
@@ -243,6 +244,7 @@ def measure_preparation(quick, sizes, folder):
 def measure_coloring(quick, folder):
     paths = downloads.find_photos("bundled") + downloads.find_photos("bundled-historical")
     targets = [folder / f"colored-{i}.png" for i in range(len(paths))]
+    jobs = [batch.Job(path, (target,)) for path, target in zip(paths, targets)]
 
     def loop():
         for path, target in zip(paths, targets):
@@ -257,7 +259,9 @@ def measure_coloring(quick, folder):
 
     seconds = side_by_side(
         {
-            "folder": lambda: list(colorizer.colorize_files(paths, targets)),
+            "folder": lambda: list(
+                batch.colorize_jobs(jobs, {"": ("koala-plus", None)}, embedding.DEFAULT)
+            ),
             "loop": loop,
             "layer by layer": layer_by_layer,
         },

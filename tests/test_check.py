@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from koala_utils import downloads, weights
 from koala_utils.app import check
@@ -26,28 +27,28 @@ def test_versions_hardware_and_folders_are_named(empty_cache):
 
 def test_requirements_are_those_of_the_project():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert sorted(f"{name}>={bound}" for name, bound in check.requirements()) == sorted(
-        listed
-    )
+    assert {str(each) for each in check.requirements()} == {str(Requirement(x)) for x in listed}
 
 
 @pytest.mark.parametrize(
     "wanted, part",
     [
-        (("no-such-package", "1.0"), "no-such-package is missing"),
-        (("numpy", "99.0"), "is older than 99.0"),
+        ("no-such-package>=1.0", "no-such-package is missing"),
+        ("numpy>=99.0", "does not fit >=99.0"),
+        ("numpy<1.0", "does not fit <1.0"),
     ],
 )
 def test_missing_and_old_packages_are_problems(monkeypatch, wanted, part):
-    monkeypatch.setattr(check, "requirements", lambda: [wanted])
+    monkeypatch.setattr(check, "requirements", lambda: [Requirement(wanted)])
     problems = check.check()[1]
     assert len(problems) == 1 and part in problems[0] and "make setup" in problems[0]
 
 
 def test_later_versions_are_newer_by_number_and_not_by_letter(monkeypatch):
-    monkeypatch.setattr(check, "requirements", lambda: [("numpy", "2.0")])
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.10.1")
-    assert check.check()[1] == []
+    monkeypatch.setattr(check, "requirements", lambda: [Requirement("numpy>=2.0")])
+    for version in ("2.10.1", "2.10.0rc1"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, found=version: found)
+        assert check.check()[1] == []
 
 
 def test_damaged_and_missing_weights_are_problems(monkeypatch, tmp_path):

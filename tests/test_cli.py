@@ -1,6 +1,8 @@
 """The commands, as a user meets them: what is done, what is named, and the exit status."""
 
 import io
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +13,12 @@ from helpers import files_in, make_photo, save
 from PIL import Image
 from skimage.color import rgb2lab
 
+import koala_utils
+from koala_utils.app import batch
 from koala_utils.app.cli import main
 from koala_utils.downloads import BUNDLED, find_photos
 from koala_utils.evaluation import colorfulness
-from koala_utils.photos import read_photo, resize_short_side
+from koala_utils.photos import load_photo, read_photo, resize_short_side
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def koala(capsys):
 def colorize(koala, model_file, tmp_path):
     """`koala colorize` with random weights, into the folder `colored`."""
 
-    def run(*sources, output=tmp_path / "colored"):
+    def run(*sources, output=tmp_path / "colored"):  # and options
         return koala("colorize", *sources, "-o", output, "--model", model_file)
 
     return run
@@ -102,9 +106,9 @@ def test_photographs_of_one_name_do_not_overwrite_each_other(colorize, tmp_path)
 
 
 def test_output_inside_the_source_is_not_colored_again(colorize, album):
-    for _ in range(2):
+    for words in ("3 of 3", "already there: 3"):
         status, out, _ = colorize(album, output=album / "colored")
-        assert status == 0 and "3 of 3" in out
+        assert status == 0 and words in out
     assert files_in(album / "colored") == ["beach.png", "print.png", "scan.png"]
 
 
@@ -177,6 +181,10 @@ def test_strength_is_passed_on(koala, album, model_file, tmp_path):
     "arguments, parts",
     [
         (["colorize", "nowhere.jpg"], ["nowhere.jpg", "no such file"]),
+        (["colorize", "https://example.org/a.jpg"], ["https://example.org/a.jpg", "text file"]),
+        (["colorize", "-"], ["file"]),
+        (["colorize", "bundled", "--looks", "--vividness", "1"], ["--looks"]),
+        (["colorize", "bundled", "-o", "one.jpg"], ["one.jpg", "several"]),
         (["colorize", "bundled-historical", "--model", "wombat"], ["wombat", "koala"]),
         (["colorize", "bundled-historical", "--extractor", "vgg16"], ["vgg16", "mobilenet_v2"]),
         (["prepare", "nowhere", "-o", "records"], ["nowhere"]),
@@ -197,6 +205,81 @@ def test_impossible_request_is_one_sentence(koala, monkeypatch, tmp_path, argume
     assert all(part in errors[0] for part in parts)
 
 
+def test_text_and_missing_files_among_photographs_are_named(colorize, album, tmp_path):
+    (album / "notes.txt").write_text("beach: 1938")
+    (album / "empty.jpg").touch()
+    (album / "dangling.jpg").symlink_to("nowhere")
+    status, out, errors = colorize(
+        *sorted(album.iterdir()), album / "missing.jpg", "https://example.org/a.jpg"
+    )
+    assert status == 1 and "3 of 7" in out
+    for name in ("notes.txt", "empty.jpg", "dangling.jpg", "missing.jpg", "example.org"):
+        assert sum(name in line for line in errors) == 1, name
+
+
+def test_interrupted_run_goes_on(colorize, album, monkeypatch, tmp_path):
+    whole = batch.colorize_jobs
+
+    def interrupted(*arguments):
+        for number, result in enumerate(whole(*arguments)):
+            yield result
+            if number:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "colorize_jobs", interrupted)
+    status, _, errors = colorize(album)
+    assert status == 130 and errors == ["stopped; run the same command again to go on"]
+    monkeypatch.undo()
+    first = tmp_path / "colored" / "beach.png"
+    before = first.stat().st_ino
+    status, out, _ = colorize(album)
+    assert status == 0 and "3 of 3" not in out and "already there: " in out
+    assert first.stat().st_ino == before
+    assert files_in(tmp_path / "colored") == ["beach.png", "print.png", "scan.png"]
+    status, out, _ = colorize(album, "--overwrite")
+    assert "3 of 3" in out and first.stat().st_ino != before
+
+
+def test_terminal_shows_a_counted_bar_and_a_pipe_only_lines(colorize, album, monkeypatch):
+    _, _, errors = colorize(album)
+    assert errors == []
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    colorize(album, "--overwrite")
+    shown = sys.stderr.getvalue()
+    assert shown.index("loading TensorFlow") < shown.index("colouring") < shown.index("3/3")
+
+
+def test_16_bits_alpha_and_time_come_back(colorize, tmp_path):
+    deep = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
+    save(deep, tmp_path / "in" / "deep.png")
+    alpha = np.full((48, 64), 255, np.uint8)
+    alpha[:10] = 0
+    save(np.dstack([make_photo(1), alpha]), tmp_path / "in" / "cut.png")
+    os.utime(tmp_path / "in" / "cut.png", (10**9, 10**9))
+    status, _, errors = colorize(tmp_path / "in", "--format", "tiff")
+    assert (status, errors) == (0, [])
+    cut = load_photo(tmp_path / "colored" / "cut.tif")
+    assert np.array_equal(cut.alpha, alpha) and cut.deep is None
+    assert (tmp_path / "colored" / "cut.tif").stat().st_mtime == 10**9
+    assert len(np.unique(load_photo(tmp_path / "colored" / "deep.tif").deep[..., 1])) > 1000
+    assert b"compositeWithTrained" in (tmp_path / "colored" / "deep.tif").read_bytes()
+
+
+def test_pages_are_colored_one_by_one(colorize, tmp_path):
+    first, *others = (Image.fromarray(make_photo(seed, 40, 40 + seed)) for seed in range(3))
+    first.save(tmp_path / "album.tif", save_all=True, append_images=others)
+    status, out, _ = colorize(tmp_path / "album.tif")
+    assert status == 0 and "3 of 3" in out and "album.tif, page 2 -> " in out
+    for page in range(3):
+        colored = read_photo(tmp_path / "colored" / f"album-{page + 1}.png")
+        assert colored.shape == (40, 40 + page, 3)
+
+
 def test_empty_folder_is_one_sentence(colorize, tmp_path):
     (tmp_path / "empty").mkdir()
     status, _, errors = colorize(tmp_path / "empty")
@@ -213,6 +296,14 @@ def test_empty_folder_is_one_sentence(colorize, tmp_path):
         ["prepare", "bundled"],
         ["colorize", "a.jpg", "--vividness", "1.5"],
         ["colorize", "a.jpg", "--vividness", "x"],
+        ["colorize", "a.jpg", "--strength", "nan"],
+        ["colorize", "a.jpg", "--strength", "-1"],
+        ["colorize", "a.jpg", "--quality", "0"],
+        ["colorize", "a.jpg", "--format", "bmp"],
+        ["train", "records", "-o", "run", "--learning-rate", "nan"],
+        ["train", "records", "-o", "run", "--learning-rate", "0"],
+        ["train", "records", "-o", "run", "--average", "2"],
+        ["prepare", "bundled", "-o", "records", "--validation-share", "10"],
     ],
 )
 def test_wrong_usage_exits_with_two(arguments):
@@ -230,7 +321,7 @@ def test_photographs_are_prepared_trained_on_and_evaluated(koala, tmp_path):
     (tmp_path / "photos" / "broken.jpg").write_text("not a photograph")
     prepare = [
         "prepare",
-        tmp_path / "photos",
+        *sorted((tmp_path / "photos").iterdir()),  # as a shell makes it of photos/*
         "-o",
         tmp_path / "records",
         "--size",
@@ -342,15 +433,83 @@ def test_help_does_not_wait_for_tensorflow():
         assert command in done.stdout
 
 
-def test_coloring_does_not_wait_for_matplotlib(tmp_path):
-    photo = save(make_photo(), tmp_path / "photo.png")
+def test_dry_run_says_what_would_be_done(album, tmp_path):
+    (album / "empty.jpg").touch()
     code = f"""
 import sys
+import koala_utils
+from koala_utils.app import batch
 from koala_utils.app.cli import main
-assert main(["colorize", {str(photo)!r}, "-o", {str(tmp_path / "colored")!r}]) == 0
-print("tensorflow" in sys.modules, "matplotlib.pyplot" in sys.modules)
-import matplotlib.pyplot  # which is there for whoever asks
+assert main(["colorize", {str(album)!r}, "-o", {str(tmp_path / "out")!r}, "--dry-run"]) == 1
+print("tensorflow" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "True False"
+    *lines, summary, loaded = done.stdout.splitlines()
+    assert sorted(lines) == [
+        f"{album / source} -> {tmp_path / 'out' / target}"
+        for source, target in (
+            ("beach.jpg", "beach.png"),
+            ("print.jpeg", "print.png"),
+            ("scan.tif", "scan.png"),
+        )
+    ]
+    assert "3 of 4 would be coloured" in summary and loaded == "False"
+    assert "empty.jpg" in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_help_of_colorize_fits_a_screen(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(["colorize", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert 24 <= len(lines) <= 40 and max(map(len, lines)) <= 80
+    assert "130" in lines[-1]
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.split()[0] == "koala"
+
+
+# ---------------------------------------------------------------- where it runs
+
+
+@pytest.mark.parametrize("stream", [None, type("Stream", (), {"write": print, "flush": print})()])
+def test_main_needs_no_particular_standard_output(monkeypatch, stream):
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["study", "nowhere.csv"]) == 1
+
+
+def test_closed_standard_error_stops_nothing(tmp_path, album, model_file):
+    command = [sys.executable, "-c", "import sys; from koala_utils.app.cli import main; sys.exit("]
+    command[-1] += f"main(['colorize', {str(album)!r}, '-o', {str(tmp_path / 'out')!r},"
+    command[-1] += f" '--model', {str(model_file)!r}]))"
+    done = subprocess.run(
+        ["sh", "-c", '"$@" 2>&-', "sh", *command], stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0 and "3 of 3" in done.stdout
+
+
+def test_results_of_an_installed_package_lie_in_the_current_folder(tmp_path):
+    package = tmp_path / "site-packages" / "koala_utils"
+    package.mkdir(parents=True)
+    shutil.copy(koala_utils.__file__, package)
+    (tmp_path / "here").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", "import koala_utils; print(koala_utils.WORK, koala_utils.REPORT)"],
+        cwd=tmp_path / "here",
+        env={**os.environ, "PYTHONPATH": str(package.parent), "KOALA_WORK_DIR": ""},
+        capture_output=True,
+        text=True,
+    )
+    work = tmp_path / "here" / "work"
+    assert done.stdout.split() == [
+        str(work),
+        os.environ.get("KOALA_REPORT_DIR", str(work / "report")),
+    ]
+
+
+def test_public_names_are_shown():
+    assert {"colorize", "find_photos", "read_photo", "save_photo"} <= set(dir(koala_utils))
+    assert koala_utils.find_photos is find_photos

@@ -5,10 +5,8 @@ import pytest
 from helpers import (
     assert_one_sentence,
     differ_by_rounding_at_most,
-    files_in,
     make_noise,
     make_photo,
-    save,
 )
 from PIL import Image
 from skimage.color import rgb2lab
@@ -92,7 +90,7 @@ def test_strength_scales_the_colors(model_file):
         np.zeros((8, 8, 4), np.uint8),
         np.zeros(8, np.uint8),
         np.zeros((0, 8, 3), np.uint8),
-        np.zeros((8, 8), np.uint16),
+        np.zeros((8, 8), np.int32),
         [[1, 2], [3, 4]],
     ],
 )
@@ -108,41 +106,54 @@ def test_small_copy_has_the_area_and_the_aspect_and_is_never_enlarged():
     assert shrink(make_photo(0, 400, 300)[..., 0], 100).shape == (115, 87)
 
 
-@pytest.mark.parametrize("model", ["koala", "koala-plus"])
-def test_files_are_colored_together_as_one_by_one(tmp_path, model):
-    shapes = [
-        (90, 130),
-        (90, 130),
-        (130, 90),
-        (64, 64),
-    ] * 3  # more than are looked at together, some of one shape
-    sources = [
-        save(make_photo(seed, *shape), tmp_path / f"{seed}.png")
-        for seed, shape in enumerate(shapes)
-    ]
-    sources[5].write_bytes(sources[5].read_bytes()[:300])
-    targets = [tmp_path / "colored" / path.name for path in sources]
-    problems = list(colorizer.colorize_files(sources, targets, model))
-    assert [i for i, problem in enumerate(problems) if problem] == [5] and "5.png" in str(
-        problems[5]
-    )
-    for source, target in zip(sources, targets):
-        if source != sources[5]:
-            alone = colorize(read_photo(source), model)
-            assert (
-                np.abs(read_photo(target).astype(int) - alone).max()
-                <= 2
-                < evaluation.colorfulness(alone)
-            )
-    assert len(files_in(tmp_path / "colored")) == 11
+def test_photograph_of_16_bits_comes_back_with_16_bits(model_file):
+    deep = make_photo(4, 70, 90).astype(np.uint16) * 257
+    deep[:35] = np.linspace(20_000, 21_000, 90, dtype=np.uint16)[:, None]  # four steps of 8 bits
+    result = colorize(deep, model_file)
+    assert result.dtype == np.uint16 and result.shape == deep.shape
+    assert len(np.unique(colorize(deep, model_file, strength=0)[0])) > 80
+    eight = colorize((deep // 257).astype(np.uint8), model_file)
+    assert np.abs(result / 257 - eight).max() < 2
+    grey = colorize(deep[..., 0], model_file, strength=0)
+    assert np.abs(grey.astype(int) - deep[..., :1]).max() < 30  # of 65,535
 
 
-def test_large_files_come_alone_and_small_ones_together(tmp_path, monkeypatch):
-    for name, size in (("a", 10), ("b", 10), ("c", 500), ("d", 10)):
-        (tmp_path / name).write_bytes(bytes(size))
-    monkeypatch.setattr(colorizer, "BATCH_BYTES", 100)
-    batches = colorizer._batches([(tmp_path / name, name) for name in "abcd"])
-    assert [[target for _, target in batch] for batch in batches] == [["a", "b"], ["c"], ["d"]]
+def test_grey_is_made_once_and_the_photograph_made_smaller_once(model_file, monkeypatch):
+    pixels, shrunk = [], []
+    grey_of, resize = film.grey_of, Image.Image.resize
+
+    def counted_grey(photo):
+        pixels.append(photo.shape[0] * photo.shape[1])
+        return grey_of(photo)
+
+    def counted_resize(image, *arguments, **options):
+        shrunk.append(image.size == (900, 800))
+        return resize(image, *arguments, **options)
+
+    monkeypatch.setattr(film, "grey_of", counted_grey)
+    monkeypatch.setattr(Image.Image, "resize", counted_resize)
+    picture = resize_short_side(read_photo(BUNDLED / "color" / "coffee.png"), 300)
+    picture = np.asarray(Image.fromarray(picture).resize((840, 740)))
+    shrunk.clear()
+    colorize(np.pad(picture, ((30, 30), (30, 30), (0, 0)), constant_values=8), model_file)
+    assert sum(pixels) <= 900 * 800 + 520**2
+    assert sum(shrunk) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strength": float("nan")},
+        {"strength": -1},
+        {"strength": float("inf")},
+        {"vividness": 1.5},
+        {"vividness": float("nan")},
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(options):
+    with pytest.raises(ValueError) as error:
+        colorize(make_photo(), **options)
+    assert_one_sentence(error, *options, "number")
 
 
 # ---------------------------------------------------------------- cautious to vivid

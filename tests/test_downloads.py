@@ -1,7 +1,9 @@
-"""Downloads from a real server that cuts, lies, goes round in circles or drips; a part is never taken for the whole."""
+"""Downloads from a server that cuts, lies, redirects in circles or drips."""
 
 import hashlib
 import io
+import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -10,8 +12,9 @@ import pytest
 from helpers import assert_one_sentence, files_in, make_noise, start
 from PIL import Image
 
-from koala_utils import downloads, photos
+from koala_utils import downloads
 from koala_utils.downloads import download, find_photos
+from koala_utils.files import replacing
 from koala_utils.photos import PhotoError
 
 
@@ -112,7 +115,8 @@ def test_every_fault_of_a_server_is_named_and_leaves_nothing(site, faults, tmp_p
     assert skipped.keys() == {site.url + path for path in faults}
     for path, reason in faults.items():
         assert reason in skipped[site.url + path], path
-    assert files_in(tmp_path / "got") == sorted(path.name for path in found)
+    kept = [name for name in files_in(tmp_path / "got") if not name.endswith(".missing")]
+    assert kept == sorted(path.name for path in found)
 
 
 def test_slow_download_that_goes_on_is_not_taken_for_dead(site, tmp_path):
@@ -122,20 +126,20 @@ def test_slow_download_that_goes_on_is_not_taken_for_dead(site, tmp_path):
 
 
 def test_endless_download_is_broken_off(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(photos, "MAX_BYTES", 50_000)
-    _, skipped = download([site.put("/large.png", WHOLE)], tmp_path)
-    assert "larger than" in skipped[site.url + "/large.png"]
-    assert files_in(tmp_path) == []
+    monkeypatch.setattr(downloads, "MAX_BYTES", 50_000)
+    found, skipped = download([site.put("/large.png", WHOLE)], tmp_path)
+    assert found == [] and "larger than" in skipped[site.url + "/large.png"]
+    assert [name for name in files_in(tmp_path) if not name.endswith(".missing")] == []
 
 
 def test_collection_comes_through_when_the_server_is_well_again(
     monkeypatch, site, faults, empty_cache
 ):
-    monkeypatch.setattr(photos, "stream", lambda url, file: stream(url, file, timeout=2))
+    monkeypatch.setattr(downloads, "stream", lambda url, file: stream(url, file, timeout=2))
     digest = hashlib.sha256(WHOLE).hexdigest()
     for path in faults:
         rows = [{"path": "nips2017/a.png", "url": site.url + path, "sha256": digest}]
-        monkeypatch.setattr(photos, "registry", lambda _, rows=rows: rows)
+        monkeypatch.setattr(downloads, "registry", lambda _, rows=rows: rows)
         with pytest.raises(PhotoError) as error:
             find_photos("test")
         assert_one_sentence(error, "test", "KOALA_DATA_DIR")
@@ -196,3 +200,56 @@ def test_two_downloads_of_one_list_at_once_end_with_one_copy(site, tmp_path):
     assert results[0] == results[1] and results[0][1] == {}
     assert len(site.requests) == 8
     assert files_in(tmp_path) == sorted(path.name for path in results[0][0])
+
+
+def test_processes_that_want_a_collection_at_once_all_get_it(
+    site, monkeypatch, tmp_path, empty_cache
+):
+    bodies = [png(seed, 60) for seed in range(6)]
+    rows = [
+        {
+            "path": f"nips2017/{i}.png",
+            "url": site.put(f"/{i}.png", body),
+            "sha256": hashlib.sha256(body).hexdigest(),
+        }
+        for i, body in enumerate(bodies)
+    ]
+    monkeypatch.setattr(downloads, "registry", lambda _: rows)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=lambda: find_photos("test")) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert len(site.requests) == 6
+    assert [path.read_bytes() for path in find_photos("test")] == bodies
+
+
+def test_interrupted_download_does_not_wait_for_the_queue(site, tmp_path, monkeypatch):
+    site.pages["/first.png"] = lambda handler: time.sleep(0.5)
+    urls = [site.url + "/first.png"] + [site.url + f"/{i}.png" for i in range(40)]
+    for url in urls[1:]:
+        site.pages[url.removeprefix(site.url)] = dripping(WHOLE, 0.1, 2000)
+
+    def interrupted(error):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(downloads, "_reason", interrupted)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        download(urls, tmp_path, workers=4)
+    assert time.monotonic() - began < 15  # all of them take a minute
+    assert files_in(tmp_path) == [] and len(site.requests) < 20
+
+
+@pytest.mark.skipif(not hasattr(os, "umask"), reason="this system has no umask")
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
+def test_files_honour_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with replacing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("whole")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o666 & ~mask

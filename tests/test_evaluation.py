@@ -1,15 +1,15 @@
-"""The figures of the evaluation, against independent implementations and by hand."""
+"""The metrics of the evaluation, against independent implementations and by hand."""
 
 import csv
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import differ_by_rounding_at_most, make_noise, make_photo, save
+from helpers import assert_one_sentence, differ_by_rounding_at_most, make_noise, make_photo, save
 from skimage.color import deltaE_ciede2000, rgb2lab
-from skimage.metrics import peak_signal_noise_ratio
 
 from koala_utils import evaluation
+from koala_utils.app import cli
 from koala_utils.colorizer import colorize, predict
 from koala_utils.downloads import BUNDLED, find_photos
 from koala_utils.embedding import class_names
@@ -22,6 +22,7 @@ from koala_utils.evaluation import (
     psnr,
     summarize,
 )
+from koala_utils.files import DamagedError
 from koala_utils.photos import read_photo, resize_short_side
 
 
@@ -72,7 +73,7 @@ def make_score(
     )
 
 
-# ---------------------------------------------------------------- figures of one photograph
+# ---------------------------------------------------------------- metrics of one photograph
 
 
 def test_ab_error_is_scikit_image_s_distance():
@@ -83,9 +84,10 @@ def test_ab_error_is_scikit_image_s_distance():
     assert ab_error(one, other) == pytest.approx(ab_error(other, one))
 
 
-def test_psnr_is_scikit_image_s():
+def test_psnr_is_tensorflow_s():
     one, other = make_photo(1), make_noise(2)
-    assert psnr(one, other) == pytest.approx(peak_signal_noise_ratio(other, one))
+    expected = float(tf.image.psnr(tf.constant(one), tf.constant(other), 255))
+    assert psnr(one, other) == pytest.approx(expected, abs=1e-4)
     assert psnr(one, one) == float("inf")
 
 
@@ -128,12 +130,6 @@ def test_ciede2000_is_taken_between_the_lab_colors_and_averaged():
     assert evaluation.ciede2000(one, one) == 0
 
 
-def test_absolute_colorfulness_takes_red_beside_green_for_one_color():
-    photo = np.array([[[200, 100, 0], [100, 200, 0]]], np.uint8)  # rg 100 and -100; yb 150 and 150
-    assert colorfulness(photo) == pytest.approx(100 + 0.3 * 150)
-    assert colorfulness(photo, absolute=True) == pytest.approx(0.3 * np.hypot(100, 150))
-
-
 def test_colorfulness_of_two_pixels_by_hand():
     # red: rg = 255, yb = 127.5; blue: rg = 0, yb = -255
     photo = np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8)
@@ -162,9 +158,9 @@ def test_classifier_names_color_photographs():
 
 def test_grey_baseline_is_grey_and_has_ratio_one(scores):
     assert colorfulness(grey_baseline(make_photo(1))) == 0
-    figures = summarize(scores)["grey"]
-    assert figures["ratio"] == pytest.approx((1, 1, 1))
-    assert figures["colorfulness"] == pytest.approx((0, 0, 0))
+    metrics = summarize(scores)["grey"]
+    assert metrics["ratio"] == pytest.approx((1, 1, 1))
+    assert metrics["colorfulness"] == pytest.approx((0, 0, 0))
 
 
 def test_mean_color_beats_grey_and_truth_beats_all(scores):
@@ -213,6 +209,65 @@ def test_outputs_are_handed_over_with_the_truth(small_photos):
     ]
 
 
+def test_what_cannot_be_measured_is_named_and_the_rest_goes_on(small_photos, tmp_path, capsys):
+    bad = {
+        "damaged.jpg": "damaged",
+        "grey.png": "nearly grey",
+        "tiny.png": "10 x 8",
+        "gone.png": "no such file",
+    }
+    (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more of it")
+    save(grey_baseline(make_photo(1)), tmp_path / "grey.png")
+    save(make_photo(2, 8, 10), tmp_path / "tiny.png")
+    paths = [small_photos[0], *(tmp_path / name for name in bad), small_photos[1]]
+    scores = evaluation.evaluate(paths, {"grey": grey_baseline}, progress=False)
+    assert [score.photo for score in scores] == [small_photos[0].name, small_photos[1].name]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(bad)
+    for line, (name, reason) in zip(lines, bad.items(), strict=True):
+        assert line.startswith("left out ")
+        assert_one_sentence(line, name, reason)
+    assert np.isfinite([value for row in summarize(scores)["grey"].values() for value in row]).all()
+    left_out = []
+    read = evaluation.read_each(paths, left_out, evaluation.read_truth)
+    assert [path for path, _ in read] == [small_photos[0], small_photos[1]]
+    assert len(left_out) == len(bad)
+
+
+def test_command_leaves_out_what_it_cannot_measure(small_photos, model_file, tmp_path, capsys):
+    folder, sheets = tmp_path / "photos", tmp_path / "sheets"
+    for path in small_photos[:2]:
+        save(read_photo(path), folder / path.name)
+    save(grey_baseline(make_photo(1)), folder / "grey.png")
+    save(make_photo(2, 8, 10), folder / "tiny.png")
+    (folder / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more of it")
+    arguments = ["evaluate", folder, "--model", model_file, "-o", tmp_path, "--sheets", sheets]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    said = capsys.readouterr()
+    assert "2 of 5 photographs" in said.out
+    table = (tmp_path / "table.md").read_text()
+    assert "| mean color |" in table and "nan" not in table and "inf" not in table
+    left_out = [line for line in said.err.splitlines() if line.startswith("left out")]
+    assert len(left_out) == 3
+    assert read_photo(sheets / "sheet-00.jpg").shape[0] == 2 * 200
+
+
+def test_command_without_a_true_colour_says_why(tmp_path, capsys):
+    save(grey_baseline(make_photo(1)), tmp_path / "grey.png")
+    (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more of it")
+    assert cli.main(["evaluate", str(tmp_path)]) == 1
+    assert_one_sentence(capsys.readouterr().err.strip(), "1 nearly grey", "1 damaged", "--sheets")
+
+
+def test_mean_color_is_that_of_the_photographs_that_are_measured(small_photos, tmp_path):
+    grey = save(grey_baseline(make_photo(1)), tmp_path / "grey.png")
+    photo = read_photo(small_photos[0])
+    expected = mean_color_baseline(map(read_photo, small_photos[:2]))(photo)
+    methods = evaluation.all_methods([*small_photos[:2], grey, tmp_path / "gone.png"], ())
+    assert list(methods) == ["grey", "mean color"]
+    assert np.array_equal(methods["mean color"](photo), expected)
+
+
 def test_label_is_known_from_the_synset_folder_and_the_published_registry(tmp_path):
     assert evaluation.label_of(tmp_path / "n01882714" / "a.jpg") == 105
     assert evaluation.label_of(tmp_path / "photos" / "a.jpg") is None
@@ -237,7 +292,7 @@ def test_intervals_hold_their_value_and_narrow_with_more_photographs():
         for i in range(90)
     ]
     table, few = summarize(many)["model"], summarize(many[:9])["model"]
-    assert table.keys() == set(evaluation.FIGURES)
+    assert table.keys() == set(evaluation.METRICS)
     for name in ("ratio", "psnr", "colorfulness", "top1"):
         value, low, high = table[name]
         assert low < value < high
@@ -248,7 +303,6 @@ def test_intervals_hold_their_value_and_narrow_with_more_photographs():
     assert table["top1"][0] == pytest.approx(1 / 3)
 
 
-@pytest.mark.filterwarnings("ignore:Mean of empty slice")
 def test_paired_difference_is_sharper_than_two_intervals():
     rng = np.random.default_rng(1)
     easy = rng.uniform(15, 30, 60)  # what is common to both
@@ -267,12 +321,26 @@ def test_paired_difference_is_sharper_than_two_intervals():
         evaluation.compare(pair[:-1], "one", "other")
 
 
+def test_difference_is_taken_over_the_labelled_photographs():
+    pair = [
+        make_score(str(i), method=method, top1=top1)
+        for method, hits in (("one", (1, 1, None, 1)), ("other", (0, 1, None, 0)))
+        for i, top1 in enumerate(hits)
+    ]
+    difference, low, high = evaluation.compare(pair, "one", "other", "top1")
+    assert difference == pytest.approx(2 / 3) and 0 <= low <= difference <= high <= 1
+
+
+def test_one_photograph_has_a_value_and_no_interval():
+    assert summarize([make_score("a")])["model"]["ratio"] == (0.5, 0.5, 0.5)
+
+
 def test_few_labels_still_give_an_interval():
     mixed = [make_score(str(i), top1=1 if i == 0 else None) for i in range(6)]
     assert summarize(mixed)["model"]["top1"] == (1, 1, 1)
 
 
-def test_table_has_a_line_a_method_and_the_figures_that_all_have(scores):
+def test_table_has_a_line_a_method_and_the_metrics_that_all_have(scores):
     lines = evaluation.format_table(summarize(scores)).splitlines()
     assert len(lines) == 2 + 3
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") == 7
@@ -292,7 +360,7 @@ def test_table_shows_the_share_of_named_photographs():
 
 def test_scores_are_written_with_their_columns(scores, tmp_path):
     evaluation.write_scores(scores, tmp_path / "new" / "scores.csv")
-    with open(tmp_path / "new" / "scores.csv", newline="") as lines:
+    with (tmp_path / "new" / "scores.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert list(rows[0]) == [
         "photo",
@@ -309,9 +377,25 @@ def test_scores_are_written_with_their_columns(scores, tmp_path):
         "true_top1",
     ]
     assert len(rows) == len(scores)
-    for row, score in zip(rows, scores):
+    for row, score in zip(rows, scores, strict=True):
         assert (row["photo"], row["method"], row["top1"]) == (score.photo, score.method, "")
         assert float(row["ab_error"]) == pytest.approx(score.ab_error, abs=1e-4)
+
+
+def test_scores_are_read_back_as_they_were_written(tmp_path):
+    written = [make_score("a, b.png", top1=1), make_score("c.png", method="other")]
+    evaluation.write_scores(written, tmp_path / "scores.csv")
+    assert evaluation.read_scores(tmp_path / "scores.csv") == written
+    evaluation.write_scores([], tmp_path / "none.csv")
+    assert evaluation.read_scores(tmp_path / "none.csv") == []
+
+
+@pytest.mark.parametrize("data", [b"photo,method\na,b\n", b"a photo", b"\xff\xfe\x00"])
+def test_another_file_than_one_of_scores_is_refused(tmp_path, data):
+    (tmp_path / "other.csv").write_bytes(data + b"\n1\n")
+    with pytest.raises(DamagedError) as error:
+        evaluation.read_scores(tmp_path / "other.csv")
+    assert_one_sentence(error, "other.csv")
 
 
 # ---------------------------------------------------------------- the released model
@@ -339,7 +423,7 @@ def test_koala_plus_is_asked_once_for_all_vividness(small_photos, monkeypatch):
     methods = evaluation.model_methods()
     outputs = [{name: method(photo) for name, method in methods.items()} for photo in photos]
     assert asked == ["koala", "koala-plus"] * 2
-    for photo, output in zip(photos, outputs):
+    for photo, output in zip(photos, outputs, strict=True):
         assert differ_by_rounding_at_most(
             output["koala-plus 1"], colorize(photo, "koala-plus", vividness=1.0)
         )

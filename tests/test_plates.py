@@ -1,17 +1,22 @@
-"""Glass plates: exposures that were taken apart come together again, and what is no plate is refused."""
+"""Glass plates: exposures come together again, and what is no plate is refused."""
+
+import base64
+import io
 
 import numpy as np
+import plates
 import pytest
 from helpers import assert_one_sentence, make_noise
+from PIL import Image
 from scipy import ndimage
 
-from koala_utils import plates
+from koala_utils import evaluation
 from koala_utils.downloads import BUNDLED, find_photos
 from koala_utils.photos import PhotoError, read_photo, resize_short_side
 
 
 def displaced(channel, shift, angle=0.0, scale=1.0):
-    """The channel as the camera would have seen it: what stands at p stands at scale * R(p - center) + center + shift."""
+    """The channel moved: what stands at p comes to scale * R(p - center) + center + shift."""
     radians = np.deg2rad(angle)
     forward = scale * np.array(
         [[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]]
@@ -23,7 +28,7 @@ def displaced(channel, shift, angle=0.0, scale=1.0):
 
 
 def make_plate(blue=(0.0, 0.0), red=(0.0, 0.0), angle=0.0, scale=1.0):
-    """A plate of a real photograph, with black rims, whose blue and red exposures lie elsewhere than the green one."""
+    """A plate of a real photograph, with black rims, and its blue and red exposures moved."""
     photo = (
         resize_short_side(read_photo(BUNDLED / "color" / "astronaut.png"), 300)[:280, :300] / 255
     )
@@ -63,7 +68,7 @@ def test_assembled_plate_is_the_photograph():
     )
     assert together.dtype == apart.dtype == np.uint8
     down, right = (
-        (a - b) // 2 for a, b in zip(together.shape, apart.shape[:2])
+        (a - b) // 2 for a, b in zip(together.shape[:2], apart.shape[:2], strict=True)
     )  # what the shift cost at the rims
     assert 4 <= down <= 8 and 2 <= right <= 6
     inner = together[down : down + apart.shape[0], right : right + apart.shape[1]]
@@ -80,7 +85,8 @@ def test_exposures_lie_blue_green_red_from_top_to_bottom():
     ]
     colored = np.repeat(plate[..., None], 3, axis=-1)
     assert all(
-        np.array_equal(a, b) for a, b in zip(plates.split_plate(plate), plates.split_plate(colored))
+        np.array_equal(a, b)
+        for a, b in zip(plates.split_plate(plate), plates.split_plate(colored), strict=True)
     )
 
 
@@ -106,3 +112,51 @@ def test_every_published_plate_comes_together(published):
         plate = plates.assemble(read_photo(path))
         assert plate.quality > 0.7, path
         assert min(plate.rgb.shape[:2]) > 250
+
+
+# ---------------------------------------------------------------- the widget
+
+
+@pytest.fixture(scope="module")
+def plate():
+    return plates.assemble(make_plate((-5.0, 3.0), (7.0, -4.0)))
+
+
+def shown(widget):
+    data = base64.b64decode(widget.picture.value.split("base64,")[1].split('"')[0])
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def test_plate_comes_together_with_its_sliders(plate):
+    widget = plates.plate_assembly(plate)
+    apart = shown(widget)
+    for color in widget.together.values():
+        color.value = 1.0
+    together = shown(widget)
+    assert apart.shape == together.shape == plate.rgb.shape
+    assert (
+        np.abs(together.astype(int) - plate.rgb).mean()
+        < 3
+        < 8
+        < np.abs(apart.astype(int) - plate.rgb).mean()
+    )
+    widget.fine["red", "down"].value = -6
+    moved = shown(widget)
+    assert evaluation.ab_error(moved, together) > 20
+
+
+def test_plate_shows_its_three_exposures(plate):
+    row = plates.plate_assembly(plate).children[0].value
+    assert row.count("<img") == 3 and all(
+        f"through the {color} filter" in row for color in ("blue", "green", "red")
+    )
+
+
+def test_large_plate_is_shown_smaller_and_comes_together_as_well(plate):
+    widget = plates.plate_assembly(plate, size=150)
+    for color in widget.together.values():
+        color.value = 1.0
+    picture = shown(widget)
+    assert max(picture.shape) < 150
+    smaller = np.asarray(Image.fromarray(plate.rgb).resize(picture.shape[1::-1], Image.LANCZOS))
+    assert np.abs(picture.astype(int) - smaller).mean() < 12

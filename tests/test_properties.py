@@ -29,7 +29,7 @@ def test_any_photograph_keeps_its_size_and_its_lightness(model_file, photo, stre
     result = colorize(photo, model_file, strength=strength)
     assert result.shape == photo.shape[:2] + (3,) and result.dtype == np.uint8
     wanted = rgb2lab(film.grey_photo(photo))[..., 0]
-    # 8 bits hold the lightness to about one unit of 100; the darkest colours, which sRGB has few of, to three.
+    # 8 bits hold the lightness to about one unit of 100, and the darkest colours to three.
     assert np.abs(rgb2lab(result)[..., 0] - wanted).max() < 3
 
 

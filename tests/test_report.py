@@ -8,12 +8,13 @@ import shutil
 
 import nbformat
 import numpy as np
+import plates
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
 from pypdf import PdfReader
 
-from koala_utils import ROOT, downloads, evaluation, notebook, photos, plates
+from koala_utils import ROOT, downloads, evaluation, notebook, photos
 
 REPORT = ROOT / "report"
 MADE_BY_7 = [

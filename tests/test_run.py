@@ -85,6 +85,33 @@ def test_a_refresh_leaves_a_notebook_that_fails_as_it_was(runner, tmp_path, monk
     )
 
 
+def test_alt_texts_come_from_the_metadata_of_the_cells(runner, tmp_path, monkeypatch):
+    show = (
+        "from IPython.display import display\n"
+        "data = {'image/png': 'iVBORw0KGgo=', 'text/plain': '<Figure>'}\n"
+    )
+    plain = "display(data, raw=True)\n"
+    own = "display(data, metadata={'image/png': {'alt': 'its own words'}}, raw=True)"
+    path = write(tmp_path / "01_a.ipynb", show + plain, show + plain + own + "\n" + plain, "1")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].metadata["alt"] = "a single dot"
+    notebook.cells[1].metadata["alt"] = ["the first of two", "the second of two"]
+    nbformat.write(notebook, path)
+    before = without_outputs(path)
+    monkeypatch.setattr("sys.argv", ["run.py", "--refresh"])
+    runner.main()
+    assert without_outputs(path) == before
+    first, second, third = nbformat.read(path, as_version=4).cells
+    assert first.outputs[0].metadata["image/png"]["alt"] == "a single dot"
+    assert first.outputs[0].data["text/plain"] == "a single dot"
+    assert [output.metadata["image/png"]["alt"] for output in second.outputs] == [
+        "the first of two",
+        "its own words",
+        "the second of two",
+    ]
+    assert third.outputs[0].data["text/plain"] == "1"
+
+
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_committed_notebooks_are_written_as_a_refresh_writes_them(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)

@@ -62,7 +62,12 @@ def test_without_answers_nothing_is_invented(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["not,answers\n1,2\n", "session,photo,recolored,taken_for_real,seconds\nann,a,x,1,2\n"]
+    "text",
+    [
+        "not,answers\n1,2\n",
+        "session,photo,recolored,taken_for_real,seconds\nann,a,x,1,2\n",
+        "session,photo,recolored,taken_for_real,seconds\nann,a\n",
+    ],
 )
 def test_another_file_is_refused(tmp_path, text):
     (tmp_path / "other.csv").write_text(text)

@@ -1,12 +1,12 @@
-"""`koala check`: what is installed, what is missing, and where things are; to be pasted into a bug report."""
+"""`koala check`: what is installed, what is missing, and where things are, for a bug report."""
 
 import importlib.metadata
-import importlib.util
-import os
 import platform
-import re
 import shutil
 import sys
+from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from koala_utils import downloads
 
@@ -14,10 +14,9 @@ WANTED = "koala_utils"
 
 
 def requirements():
-    """What koala_utils requires: a list of (name, lower bound), from the installed package's metadata."""
-    lines = importlib.metadata.requires(WANTED) or []
-    plain = [line for line in lines if "extra ==" not in line]
-    return [re.match(r"([\w.-]+)\s*(?:>=\s*([\w.]+))?", line).groups() for line in plain]
+    """What koala_utils requires without its extras: a list of `packaging` requirements."""
+    found = map(Requirement, importlib.metadata.requires(WANTED) or [])
+    return [each for each in found if not each.marker or each.marker.evaluate({"extra": ""})]
 
 
 def check():
@@ -26,44 +25,37 @@ def check():
     lines.append(f"koala_utils  {importlib.metadata.version(WANTED)}")
     lines.append(f"Python       {platform.python_version()} ({sys.executable})")
     lines.append(f"system       {platform.platform()}")
-    for name, bound in requirements():
+    for wanted in requirements():
         try:
-            version = importlib.metadata.version(name)
+            version = importlib.metadata.version(wanted.name)
         except importlib.metadata.PackageNotFoundError:
-            problems.append(f"{name} is missing; run: make setup")
+            problems.append(f"{wanted.name} is missing; run: make setup")
             continue
-        lines.append(f"  {name:<18} {version}")
-        if bound and _numbers(version) < _numbers(bound):
-            problems.append(f"{name} {version} is older than {bound}; run: make setup")
-    lines.extend(_hardware(problems))
+        lines.append(f"  {wanted.name:<18} {version}")
+        if not wanted.specifier.contains(version, prereleases=True):
+            problems.append(
+                f"{wanted.name} {version} does not fit {wanted.specifier}; run: make setup"
+            )
+    lines += _hardware(problems)
     folder = downloads.data_dir()
     state = "exists" if folder.is_dir() else "not there yet"
     lines.append(f"cache folder {folder} ({state}; set KOALA_DATA_DIR to change it)")
-    lines.extend(_weights(problems))
-    return lines, problems
-
-
-def _numbers(version):
-    return [int(part) for part in re.findall(r"\d+", version)[:3]]
+    return lines + _weights(problems), problems
 
 
 def _hardware(problems):
-    try:
-        # After the table of versions, which is needed most when this import fails.
+    try:  # after the versions, which are needed most when this import fails
         from koala_utils.backend import tf
         from koala_utils.training import best_dtype, machine
     except Exception as error:
-        problems.append(
-            f"TensorFlow cannot be imported ({type(error).__name__}: {error}); run: make setup"
-        )
+        reason = f"{type(error).__name__}: {error}"
+        problems.append(f"TensorFlow cannot be imported ({reason}); run: make setup")
         return []
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    free = shutil.disk_usage(os.getcwd()).free / 1e9
     return [
         f"hardware     {machine()}",
-        f"GPUs         {gpus}",
+        f"GPUs         {len(tf.config.list_physical_devices('GPU'))}",
         f"trains in    {best_dtype()}",
-        f"free disk    {free:.0f} GB",
+        f"free disk    {shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB",
     ]
 
 

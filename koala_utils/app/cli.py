@@ -1,9 +1,8 @@
-"""`koala …`: a thin function a command."""
+"""`koala …`: one thin function per command."""
 
 import argparse
 import contextlib
-import gc
-import itertools
+import importlib.metadata
 import os
 import sys
 import warnings
@@ -11,235 +10,290 @@ from pathlib import Path
 
 from koala_utils.files import explain
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "2"
-)  # TensorFlow's start-up notices bury our own messages
+# TensorFlow's notices at the start would bury our own messages.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+EXTRACTOR = "mobilenet_v2_grey"  # `embedding.DEFAULT`, without importing TensorFlow
+EXTRACTORS = (
+    "mobilenet_v2_grey, mobilenet_v2, inception_resnet_v2 (downloaded once), or several joined by +"
+)
+GO_ON = ("prepare", "train", "adapt", "colorize")  # do not begin from the start when run again
 
 EXAMPLES = """examples:
   koala colorize grandparents.jpg -o colored
   koala prepare ~/photographs -o records && koala train records -o run
   koala evaluate test -o evaluation
 """
+STATUS = """exit status:
+  0    all photographs are coloured
+  1    some were left out, and the reasons were printed
+  2    the command was not understood
+  130  stopped by Ctrl-C; the same command goes on where it was stopped
+"""
 
 
 def main(arguments=None):
-    """Runs a command; the exit status is 0, 1 where something could not be done, or 2 for wrong usage."""
+    """Runs a command.
+
+    Returns:
+        The exit status: 0, 1 where something could not be done, 130 where it was interrupted.
+
+    Raises:
+        SystemExit: of 2, for wrong usage.
+    """
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # names of files need not be text
-    warnings.filterwarnings("ignore", module="PIL")  # a damaged file is named in our own words
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or a notebook's
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+    warnings.filterwarnings("ignore", module="PIL")  # we describe a damaged file in our own words
     options = parser().parse_args(arguments)
     try:
         return options.run(options) or 0
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
+        more = "; run the same command again to go on" if options.command in GO_ON else ""
+        print(f"stopped{more}", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         if os.environ.get("KOALA_DEBUG"):
             raise
-        print(
-            f"koala {options.command}: {explain(error) if isinstance(error, OSError) else error}",
-            file=sys.stderr,
-        )
+        message = explain(error) if isinstance(error, OSError) else error
+        print(f"koala {options.command}: {message}", file=sys.stderr)
         return 1
 
 
+# ---------------------------------------------------------------- the grammar
+
+
 def parser():
-    """The command line's grammar."""
+    """The grammar of the command line."""
     top = argparse.ArgumentParser(
         prog="koala",
-        description="Colours grey photographs, and trains what does it.",
+        description="Colours grey photographs, and trains the networks that do it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    version = f"koala {importlib.metadata.version('koala_utils')}"
+    top.add_argument("--version", action="version", version=version)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name, run, text):
-        sub = commands.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
+    def command(run, text, **options):
+        """Begins a command: the parser, and a function that adds an option with its default."""
+        options.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        description = text[0].upper() + text[1:] + "."
+        sub = commands.add_parser(run.__name__, help=text, description=description, **options)
         sub.set_defaults(run=run)
-        return sub
 
-    sub = command("check", check, "print versions, hardware and what is missing, for a bug report")
+        def option(flag, type, default, help="default: %(default)s", **more):
+            sub.add_argument(flag, type=type, default=default, help=help, **more)
 
-    sub = command("prepare", prepare, "write photographs and their embeddings as TFRecord shards")
-    sub.add_argument("source", help="a folder, glob, text file of urls, or bundled, imagenette")
+        return sub, option
+
+    _colorize_grammar(command)
+
+    sub, option = command(prepare, "write photographs and embeddings as TFRecord shards")
+    text = "photographs, a folder, a glob, a text file of urls, or bundled, imagenette"
+    sub.add_argument("source", nargs="+", help=text)
     sub.add_argument("-o", "--output", required=True, help="folder of the records")
-    sub.add_argument("--size", type=_positive, default=224, help="short side in pixels")
-    sub.add_argument(
-        "--validation-share",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="of the photographs, 0 to 1",
-    )
-    sub.add_argument(
-        "--part",
-        type=_part,
-        default="1/1",
-        metavar="I/N",
-        help="only the I-th of N parts, each of which another machine may do",
-    )
-    _extractor(sub)
+    option("--size", _whole, 224, "short side in pixels")
+    option("--validation-share", _share, 0.1, "of the photographs, 0 to 1", metavar="SHARE")
+    text = "only the I-th of N parts, each of which another machine may do"
+    option("--part", _part, "1/1", text, metavar="I/N")
+    option("--extractor", str, EXTRACTOR, EXTRACTORS, metavar="NAME")
 
-    sub = command("train", train, "train the colorization network; run again to go on")
+    sub, option = command(train, "train the colorization network; run again to go on")
     sub.add_argument("records", help="folder of koala prepare")
     sub.add_argument("-o", "--output", required=True, help="folder of the run")
-    sub.add_argument("--model", choices=["koala", "koala-plus"], default="koala")
-    sub.add_argument("--epochs", type=_positive, default=10)
-    sub.add_argument(
-        "--crop", type=_positive, default=64, help="side of the training squares in pixels"
-    )
-    sub.add_argument("--batch", type=_positive, default=32)
-    sub.add_argument("--passes", type=_positive, default=1, help="over the photographs in an epoch")
-    sub.add_argument("--learning-rate", type=float, default=1e-3)
-    sub.add_argument("--schedule", choices=["constant", "cosine"], default="constant")
-    sub.add_argument(
-        "--average", type=float, default=0.0, help="momentum of a running average of the weights"
-    )
-    sub.add_argument(
-        "--mean-error",
-        type=float,
-        default=0.0,
-        metavar="WEIGHT",
-        help="of the squared error of koala-plus's cautious colors in the loss",
-    )
-    sub.add_argument(
-        "--perceptual",
-        type=float,
-        default=0.0,
-        metavar="WEIGHT",
-        help="of a classifier's view of the colours in the loss",
-    )
+    option("--model", str, "koala", choices=["koala", "koala-plus"])
+    option("--epochs", _whole, 10)
+    option("--crop", _whole, 64, "side of the training squares in pixels")
+    option("--batch", _whole, 32)
+    option("--passes", _whole, 1, "over the photographs in an epoch")
+    option("--learning-rate", _positive, 1e-3)
+    option("--schedule", str, "constant", choices=["constant", "cosine"])
+    option("--average", _share, 0.0, "momentum of a running average of the weights")
+    text = "of the squared error of koala-plus's cautious colours in the loss"
+    option("--mean-error", _factor, 0.0, text, metavar="WEIGHT")
+    text = "of a classifier's view of the colours in the loss"
+    option("--perceptual", _factor, 0.0, text, metavar="WEIGHT")
     sub.add_argument("--freeze", action="store_true", help="train koala-plus's decoder alone")
-    sub.add_argument(
-        "--no-fusion", dest="fusion", action="store_false", help="leave the embedding out"
-    )
-    sub.add_argument("--start-from", metavar="WEIGHTS", help="a .safetensors file of another run")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument(
-        "--extractor",
-        metavar="NAME",
-        default=argparse.SUPPRESS,
-        help="the one that the records must have been prepared with (checked)",
-    )
+    text = "leave the embedding out"
+    sub.add_argument("--no-fusion", dest="fusion", action="store_false", help=text)
+    text = "a .safetensors file of another run"
+    option("--start-from", str, None, text, metavar="WEIGHTS")
+    option("--seed", int, 0)
+    text = "the one that the records must have been prepared with (checked)"
+    option("--extractor", str, argparse.SUPPRESS, text, metavar="NAME")
 
-    sub = command(
-        "adapt",
-        adapt,
-        "teach the bundled classifier to see in grey photographs what it sees in colour ones",
-    )
+    sub, option = command(adapt, "teach the bundled classifier to read grey photographs")
     sub.add_argument("records", help="folder of koala prepare")
     sub.add_argument("-o", "--output", required=True, help="folder of the run")
-    sub.add_argument("--epochs", type=_positive, default=2)
-    sub.add_argument("--size", type=_positive, default=224, help="side of the squares in pixels")
-    sub.add_argument("--batch", type=_positive, default=32)
-    sub.add_argument("--learning-rate", type=float, default=1e-4)
-    sub.add_argument("--start-from", metavar="WEIGHTS", help="a .safetensors file of another run")
-    sub.add_argument("--seed", type=int, default=0)
+    option("--epochs", _whole, 2)
+    option("--size", _whole, 224, "side of the squares in pixels")
+    option("--batch", _whole, 32)
+    option("--learning-rate", _positive, 1e-4)
+    text = "a .safetensors file of another run"
+    option("--start-from", str, None, text, metavar="WEIGHTS")
+    option("--seed", int, 0)
 
-    sub = command("evaluate", evaluate, "compare colorings with the truth")
+    sub, option = command(evaluate, "compare colourings with the true colours")
     sub.add_argument("source", help="colour photographs: a folder, glob, or bundled, test")
     sub.add_argument("-o", "--output", help="folder for scores.csv and table.md")
-    sub.add_argument(
-        "--sheets", metavar="DIR", help="folder for contact sheets of grey, outputs and truth"
-    )
-    sub.add_argument(
-        "--model",
-        nargs="+",
-        default=["koala", "koala-plus"],
-        help="released models, or .safetensors files of koala train",
-    )
-    sub.add_argument(
-        "--vividness",
-        type=_share,
-        nargs="+",
-        default=[0.0, 0.5, 1.0],
-        help="of koala-plus, 0 to 1; a row each",
-    )
-    _extractor(sub)
+    text = "folder for contact sheets of grey, outputs and truth"
+    sub.add_argument("--sheets", metavar="DIR", help=text)
+    text = "released models, or .safetensors files of koala train"
+    option("--model", str, ["koala", "koala-plus"], text, nargs="+")
+    text = "of koala-plus, 0 to 1; one row each"
+    option("--vividness", _share, [0.0, 0.5, 1.0], text, nargs="+")
+    option("--extractor", str, EXTRACTOR, EXTRACTORS, metavar="NAME")
 
-    sub = command("study", study, "say how often recoloured photographs were taken for real")
+    sub, _ = command(study, "say how often recoloured photographs were taken for real")
     sub.add_argument("answers", help="the csv file that the colour Turing test wrote")
 
-    sub = command("colorize", colorize, "colour photographs at their full resolution")
-    sub.add_argument(
-        "source", nargs="+", help="photographs, folders, globs, or bundled-historical, historical"
-    )
-    sub.add_argument("-o", "--output", default="colored", help="folder of the coloured PNGs")
-    sub.add_argument(
-        "--model",
-        default="koala-plus",
-        help="a released model, koala or koala-plus, or a .safetensors file of koala train",
-    )
-    sub.add_argument(
-        "--vividness",
-        type=_share,
-        default=argparse.SUPPRESS,
-        metavar="0…1",
-        help="of koala-plus: 0 is cautious, 1 vivid (default: 0.5)",
-    )
-    sub.add_argument("--strength", type=float, default=1.0, help="factor on the predicted chroma")
-    _extractor(sub)
+    command(check, "print versions, hardware and what is missing, for a bug report")
     return top
 
 
-def _extractor(sub):
-    sub.add_argument(
-        "--extractor",
-        default="mobilenet_v2_grey",
-        metavar="NAME",
-        help="mobilenet_v2_grey or mobilenet_v2 (bundled), inception_resnet_v2 (downloaded on first use), or"
-        " several joined by +",
+def _colorize_grammar(command):
+    sub, _ = command(
+        colorize,
+        "colour photographs at their full resolution",
+        usage="koala colorize PHOTO [PHOTO …] [-o OUT] [options]",
+        epilog=STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    text = "photographs, folders, globs, a text file of urls, or bundled-historical, historical"
+    sub.add_argument("source", nargs="+", metavar="PHOTO", help=text)
+    add = sub.add_argument_group("results").add_argument
+    text = "a folder; for one photograph also a file (default: colored)"
+    add("-o", "--output", default="colored", metavar="OUT", help=text)
+    kinds = ["png", "jpeg", "tiff"]
+    add("--format", choices=kinds, metavar="KIND", help="png, jpeg or tiff (default: png)")
+    add("--quality", type=_percent, default=95, metavar="1…100", help="of JPEGs (default: 95)")
+    add("--keep-grey", action="store_true", help="grey and coloured side by side in one picture")
+    add("--overwrite", action="store_true", help="colour again what is there already")
+    add("--dry-run", action="store_true", help="only print what would be done")
+    add = sub.add_argument_group("colours").add_argument
+    text = "0 is cautious, 1 is vivid (default: 0.5)"
+    add("--vividness", type=_share, metavar="0…1", help=text)
+    text = "0 is grey, 2 is twice the colour (default: 1)"
+    add("--strength", type=_factor, default=1.0, metavar="FACTOR", help=text)
+    text = "cautious, default, vivid and the paper's, and a contact sheet of them"
+    add("--looks", action="store_true", help=text)
+    text = "koala-plus, the paper's koala, or a .safetensors file (default: koala-plus)"
+    add("--model", default="koala-plus", help=text)
+    add("--extractor", default=EXTRACTOR, metavar="NAME", help=EXTRACTORS)
+
+
+def _number(text, low, high, wanted):
+    with contextlib.suppress(ValueError):
+        if low <= float(text) <= high:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
 
 
 def _share(text):
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return share
+    return _number(text, 0, 1, "a number from 0 to 1")
+
+
+def _factor(text):
+    return _number(text, 0, sys.float_info.max, "a number from 0 up")
 
 
 def _positive(text):
-    if not text.isdigit() or not int(text):
+    return _number(text, sys.float_info.min, sys.float_info.max, "a number above 0")
+
+
+def _whole(text):
+    if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _percent(text):
+    if not (text.isdecimal() and 1 <= int(text) <= 100):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100")
     return int(text)
 
 
 def _part(text):
     index, _, parts = text.partition("/")
-    if not (index.isdigit() and parts.isdigit() and 1 <= int(index) <= int(parts)):
+    if not (index.isdecimal() and parts.isdecimal() and 1 <= int(index) <= int(parts)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a part like 3/8, the third of eight")
     return int(index), int(parts)
 
 
-# ---------------------------------------------------------------- the commands; TensorFlow is imported only where used
+# ---------------------------------------------------------------- the commands
+# Each imports what it needs, so that `koala --help` does not wait for TensorFlow.
 
 
-def check(options):
-    from koala_utils.app.check import check as examine
+def colorize(options):
+    from tqdm.auto import tqdm
 
-    lines, problems = examine()
-    print(*lines, sep="\n")
-    print(
-        *(f"PROBLEM: {problem}" for problem in problems) if problems else ["nothing is missing"],
-        sep="\n",
-    )
-    return bool(problems)
+    from koala_utils.app import batch
+
+    looks = {"": (options.model, options.vividness)}
+    if options.looks:
+        if options.vividness is not None or options.model != "koala-plus":
+            raise ValueError("--looks has its own models and vividness; leave out the others.")
+        looks = batch.LOOKS
+    output = Path(options.output).expanduser()
+    found, problems, earlier = batch.find(options.source, output)
+    jobs = batch.plan(found, output, options.format, looks, options.overwrite)
+    todo = [job for job in jobs if not job.done]
+
+    def say(line, stream):  # above the bar, where there is one
+        if stream:  # None where it is closed
+            tqdm.write(line.encode("utf-8", "backslashreplace").decode(), file=stream)
+
+    for problem in problems:
+        say(f"left out {problem}", sys.stderr)
+    watched = sys.stderr and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    hidden = options.dry_run or not todo or not watched
+    done = 0
+    with tqdm(total=len(todo), unit="photo", desc="loading TensorFlow", disable=hidden) as bar:
+        if options.dry_run:
+            results = batch.check_jobs(todo)
+        else:
+            if todo:
+                import koala_utils.colorizer  # noqa: F401
+
+                bar.reset()  # the time left is the photographs'
+                bar.set_description("colouring")
+            results = batch.colorize_jobs(
+                todo,
+                looks,
+                options.extractor,
+                options.strength,
+                options.keep_grey,
+                options.quality,
+            )
+        for job, problem in results:
+            bar.update()
+            if problem:
+                say(f"left out {problem}", sys.stderr)
+            else:
+                done += 1
+                say(f"{job} -> {', '.join(map(str, job.targets))}", sys.stdout)
+    summary = f"{done} of {len(jobs)} {'would be ' * options.dry_run}coloured, in {output}"
+    if len(jobs) > len(todo):
+        summary += f"; already there: {len(jobs) - len(todo)} (--overwrite does them anew)"
+    if earlier:
+        summary += f"; earlier results, left alone: {earlier}"
+    say(summary, sys.stdout)
+    return bool(problems) or done < len(todo)
 
 
 def prepare(options):
     from koala_utils import photos, records
 
+    source = options.source[0]
+    if len(options.source) > 1:
+        from koala_utils.app import batch
+
+        found, problems, _ = batch.find(options.source, Path(options.output))
+        print(*(f"left out {problem}" for problem in problems), sep="\n", file=sys.stderr)
+        source = [path for path, _ in found]
     report = records.prepare(
-        options.source,
+        source,
         options.output,
         options.size,
         options.extractor,
@@ -248,13 +302,13 @@ def prepare(options):
     )
     total = report["train"] + report["validation"]
     print(
-        f"{total} photographs ({report['train']} for training, {report['validation']} for validation) in"
-        f" {options.output}, {report['bytes'] / max(total, 1) / 1000:.1f} kB a photograph"
+        f"{total} photographs ({report['train']} for training, {report['validation']} for"
+        f" validation) in {options.output},"
+        f" {report['bytes'] / max(total, 1) / 1000:.1f} kB per photograph"
     )
     if report["skipped"]:
         print(f"{len(report['skipped'])} left out: {photos.summarize(report['skipped'].values())}")
-        for reason in report["skipped"].values():
-            print(f"  {reason}")
+        print(*(f"  {reason}" for reason in report["skipped"].values()), sep="\n")
 
 
 def train(options):
@@ -272,12 +326,14 @@ def train(options):
         options.records, options.output, options.epochs, options.start_from, **chosen
     )
     print(
-        f"{options.epochs} epochs done; squared ab error on validation photographs {history[-1]['val_ratio']:.3f} of"
-        f" grey's; weights in {Path(options.output) / options.model}.safetensors"
+        f"{options.epochs} epochs done; squared ab error on validation photographs"
+        f" {history[-1]['val_ratio']:.3f} of grey's;"
+        f" weights in {Path(options.output) / options.model}.safetensors"
     )
 
 
 def adapt(options):
+    from koala_utils import training
 
     _, history = training.adapt(
         options.records,
@@ -290,42 +346,61 @@ def adapt(options):
         options.start_from,
     )
     print(
-        f"{options.epochs} epochs done; agreement with the colour photographs' logits on validation photographs"
-        f" {1 - history[-1]['val_loss'] / 2:.3f}; weights in {options.output}"
+        f"{options.epochs} epochs done; agreement with the colour photographs' logits on"
+        f" validation photographs {1 - history[-1]['val_loss'] / 2:.3f};"
+        f" weights in {options.output}"
     )
 
 
 def evaluate(options):
-    from koala_utils import downloads, evaluation, photos
+    from koala_utils import downloads, evaluation, notebook, photos
 
-    paths = downloads.find_photos(options.source)
-    if all(photos.is_nearly_grey(photos.read_photo(path)) for path in paths):
-        if not options.sheets:
-            raise photos.PhotoError(
-                f"{options.source}: all grey, so there is no truth to compare with; see the colours with --sheets DIR."
-            )
-        return _sheets_of_grey(paths, options)
-    methods = {
-        "grey": evaluation.grey_baseline,
-        "mean color": evaluation.mean_color_baseline(map(photos.read_photo, paths)),
-        **evaluation.model_methods(options.model, options.extractor, options.vividness),
-    }
-    rows = []
+    paths, left_out = downloads.find_photos(options.source), []
+    chosen = options.model, options.extractor, options.vividness
+    truths = evaluation.read_each(paths, left_out, evaluation.read_truth)
+    measured = next(truths, None) is not None
+    if not measured and not options.sheets:
+        reasons = photos.summarize(map(str, left_out))
+        raise photos.PhotoError(
+            f"{options.source}: holds no true colours to compare with ({reasons});"
+            " see the colourings with --sheets DIR."
+        )
+    with notebook.ContactSheets(options.sheets) as sheets:
+        if not measured:
+            return _sheets_of_grey(paths, chosen, sheets, options)
 
-    def keep(path, truth, outputs):
-        if options.sheets:
-            rows.append([outputs[name] for name in outputs if name != "mean color"] + [truth])
+        def keep(path, truth, outputs):
+            sheets.add([outputs[name] for name in outputs if name != "mean color"] + [truth])
 
-    scores = evaluation.evaluate(paths, methods, on_photo=keep)
+        methods = evaluation.all_methods(paths, *chosen)
+        scores = evaluation.evaluate(paths, methods, on_photo=keep if options.sheets else None)
     table = evaluation.format_table(evaluation.summarize(scores))
     table += f"\n\n{evaluation.truth_line(scores)}".rstrip()
+    count = len(scores) // len(methods)
     print(
-        f"{len(paths)} photographs of {options.source}; 95 % bootstrap intervals over photographs\n\n{table}"
+        f"{count} of {len(paths)} photographs of {options.source};"
+        f" 95 % bootstrap intervals over photographs\n\n{table}"
     )
     if options.output:
         evaluation.write_scores(scores, Path(options.output) / "scores.csv")
         (Path(options.output) / "table.md").write_text(table + "\n", encoding="utf-8")
-    _write_sheets(rows, options.sheets)
+
+
+def _sheets_of_grey(paths, chosen, sheets, options):
+    """Historical photographs: nothing to measure, everything to see."""
+    from koala_utils import evaluation
+
+    methods = {"grey": evaluation.grey_baseline, **evaluation.model_methods(*chosen)}
+    left_out = []
+    for _, photo in evaluation.read_each(paths, left_out):
+        sheets.add([method(photo) for method in methods.values()])
+    for error in left_out:
+        print(f"left out {error}", file=sys.stderr)
+    print(
+        f"{len(paths) - len(left_out)} of {len(paths)} photographs of {options.source},"
+        f" with no truth to compare with; contact sheets in {options.sheets},"
+        f" columns: {', '.join(methods)}"
+    )
 
 
 def study(options):
@@ -334,108 +409,10 @@ def study(options):
     print(*studies.report(studies.read_answers(options.answers)), sep="\n")
 
 
-def _sheets_of_grey(paths, options):
-    """Historical photographs: nothing to measure, everything to see."""
-    from koala_utils import evaluation, photos
+def check(options):
+    from koala_utils.app.check import check as examine
 
-    methods = {
-        "grey": evaluation.grey_baseline,
-        **evaluation.model_methods(options.model, options.extractor, options.vividness),
-    }
-    read = map(photos.read_photo, paths)
-    _write_sheets(
-        [[method(photo) for method in methods.values()] for photo in read], options.sheets
-    )
-    print(
-        f"{len(paths)} photographs of {options.source}, all grey: no truth to compare with; contact sheets in"
-        f" {options.sheets}, columns: {', '.join(methods)}"
-    )
-
-
-def _write_sheets(rows, folder, a_sheet=8):
-    from koala_utils import notebook
-
-    for i in range(0, len(rows), a_sheet):
-        notebook.contact_sheet(
-            rows[i : i + a_sheet], Path(folder) / f"sheet-{i // a_sheet:02d}.jpg"
-        )
-
-
-def colorize(options):
-    from koala_utils import downloads, photos
-
-    paths, output = [], Path(options.output)
-    for source in options.source:
-        path = Path(source).expanduser()
-        if path.is_dir():  # everything in it, so that what cannot be coloured is named
-            inside = (p for p in path.rglob("*") if not p.is_dir() and not p.name.startswith("."))
-            earlier = output.resolve() if output.resolve() != path.resolve() else None
-            paths += sorted(p for p in inside if earlier not in Path(os.path.realpath(p)).parents)
-        elif path.is_file() and path.suffix.lower() not in downloads.URL_LISTS:
-            paths.append(path)
-        else:
-            paths += downloads.find_photos(source)
-    if not paths:
-        raise photos.PhotoError(f"{', '.join(options.source)}: holds no file.")
-
-    with _left_out(
-        "matplotlib.pyplot"
-    ):  # Keras imports it for pictures of its own, and half a second is a tenth of the wait
-        from koala_utils.colorizer import colorize_files
-    gc.freeze()  # of what has been imported nothing becomes garbage
-
-    paths = list(dict.fromkeys(paths))
-    targets = _targets(paths, output)
-    done = 0
-    for path, target, problem in zip(
-        paths,
-        targets,
-        colorize_files(
-            paths,
-            targets,
-            options.model,
-            options.extractor,
-            getattr(options, "vividness", None),
-            options.strength,
-        ),
-    ):
-        if problem:
-            print(f"left out {problem}", file=sys.stderr)
-        else:
-            done += 1
-            print(f"{path} -> {target}")
-    print(f"{done} of {len(paths)} coloured, in {output}")
-    return done < len(paths)
-
-
-@contextlib.contextmanager
-def _left_out(module):
-    """Context in which importing a module fails as if it were not installed; who asked for it then, does without it from then on."""
-    before = sys.modules.get(module)
-    sys.modules[module] = before
-    try:
-        yield
-    finally:
-        if not before:
-            del sys.modules[module]
-
-
-def _targets(paths, output):
-    """A PNG in the output folder for each photograph, none of them a source or another's result."""
-
-    def place(path):
-        return os.path.realpath(path).lower()  # Path.resolve raises where links lead in a circle
-
-    taken = {place(path) for path in paths}
-    targets = []
-    for path in paths:
-        names = itertools.chain(
-            [path.stem, f"{path.stem}-color"],
-            (f"{path.stem}-color-{i}" for i in itertools.count(2)),
-        )
-        target = next(
-            t for t in (output / f"{name}.png" for name in names) if place(t) not in taken
-        )
-        taken.add(place(target))
-        targets.append(target)
-    return targets
+    lines, problems = examine()
+    print(*lines, sep="\n")
+    print(*([f"PROBLEM: {each}" for each in problems] or ["nothing is missing"]), sep="\n")
+    return bool(problems)
