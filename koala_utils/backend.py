@@ -1,4 +1,4 @@
-"""Keras and TensorFlow without TensorFlow's start-up notices, its errors explained, and trained models compiled."""
+"""Keras and TensorFlow: imported without notices, errors explained, trained models compiled."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ import tempfile
 
 @contextlib.contextmanager
 def _without_notices():
-    """TensorFlow writes notices to standard error before it can be told not to; they are shown only if an import fails."""
+    """Holds back the notices of TensorFlow's start, unless the import fails."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as notices:
         terminal = os.dup(2)

@@ -21,11 +21,11 @@ class Workers:
         self._compiled = tf.function(self._mean)
 
     def mean(self, tensors):
-        """The mean over all workers of each tensor of a list; all must call it, in the same order."""
+        """The mean over all workers of each of the tensors; all workers must call it."""
         return tensors if self.count == 1 else self._compiled(list(tensors))
 
     def agree(self, number):
-        """Whether all workers have the same whole number; all must call it, and all get the same answer."""
+        """Whether all workers have the same whole number; all get the same answer."""
         [mean] = self.mean([tf.constant(float(number))])
         [difference] = self.mean([tf.abs(number - mean)])
         return float(difference) < 1e-4  # a sum of many floats may be off by rounding
@@ -74,4 +74,4 @@ class MeanLogs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         names = sorted(logs)
         [values] = self.workers.mean([tf.constant([float(logs[name]) for name in names])])
-        logs.update(zip(names, values.numpy().tolist()))
+        logs.update(zip(names, values.numpy().tolist(), strict=True))

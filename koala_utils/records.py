@@ -1,8 +1,8 @@
 """Photographs <-> TFRecord shards <-> batches of ((lightness, embedding), chroma) for the training.
 
-A record holds the photograph as JPEG and its embedding in half precision: about 30 kB at 224 px, where
-raw float32 arrays take 600 kB. Lightness and chroma are computed when a batch is read, so that the
-same photograph can be taken with another film every time.
+A record holds the photograph as JPEG and its embedding in half precision: about 30 kB at 224 px,
+where raw float32 arrays take 600 kB. Lightness and chroma are computed when a batch is read, so
+that the same photograph can be taken with another film every time.
 """
 
 import collections
@@ -60,9 +60,9 @@ def prepare(
 ):
     """Writes the photographs of a source as TFRecord shards with their embeddings.
 
-    Each shard is complete or absent: after a run was killed, the same call goes on. The content of a
-    file decides whether it is for training or validation. So the split is the same on every machine,
-    and a copy under another name is on the same side (a resized copy need not be).
+    Each shard is complete or absent: after a run was killed, the same call goes on. The content of
+    a file decides whether it is for training or validation. So the split is the same on every
+    machine, and a copy under another name is on the same side (a resized copy need not be).
 
     Args:
         source: see :func:`koala_utils.downloads.find_photos`; or a list of paths.
@@ -143,10 +143,10 @@ def prepare(
 
 
 def folder_for(source, parent=WORK):
-    """A folder for the records of a source, named after it: `records-bundled`, `records-holiday-1f3a5c`.
+    """A folder for the records of a source, such as `records-bundled` or `records-holiday-1f3a5c`.
 
-    The second kind is for photographs of your own. It ends in a digest of their paths, so that one
-    photograph more or less makes another folder.
+    The name of the second, of photographs of your own, ends in a digest of their paths: with one
+    photograph more or less it is another folder.
     """
     if source in COLLECTIONS:
         return Path(parent) / f"records-{source}"
@@ -173,7 +173,7 @@ def read_groups(groups, paths):
     """
     name, _, column = str(groups).rpartition(":")
     try:
-        with open(name, newline="", encoding="utf-8-sig") as lines:
+        with Path(name).open(newline="", encoding="utf-8-sig") as lines:
             rows = {
                 os.path.realpath(Path(name).parent / row["file"]): row[column]
                 for row in csv.DictReader(lines)
@@ -226,8 +226,8 @@ def _check_manifest(folder, manifest):
         ]
         raise RecordsError(
             f"{folder}: holds records of another preparation"
-            f" ({', '.join(named) or 'of other photographs'}); choose another folder, or delete this"
-            " one, and prepare again."
+            f" ({', '.join(named) or 'of other photographs'}); choose another folder, or delete"
+            " this one and prepare again."
         )
 
 
@@ -250,7 +250,7 @@ def _prepare_chunk(paths, number, folder, size, extractor, split, batch, bar):
 
     def flush():
         vectors = embed_inputs([inputs for *_, inputs in waiting], extractor)
-        for (path, digest, jpeg, _), vector in zip(waiting, vectors):
+        for (path, digest, jpeg, _), vector in zip(waiting, vectors, strict=True):
             shards[split(path, digest)].append(encode_record(jpeg, vector, path.name))
         waiting.clear()
 
@@ -291,7 +291,7 @@ def _read_note(path):
 
 
 def _is_whole(folder, number):
-    """Whether a chunk is done and its shards have their size, which says nothing about their content."""
+    """Whether a chunk is done and its shards have the size that was written."""
     note = _note(folder, number)
     return note.exists() and _read_note(note)["bytes"] == _bytes_of(folder, number)
 
@@ -317,7 +317,7 @@ def encode_record(jpeg, embedding, name):
     vector = np.asarray(embedding, np.float16).tobytes()
     features = {
         key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for key, value in zip(_FEATURES, (jpeg, vector, os.fsencode(name)))
+        for key, value in zip(_FEATURES, (jpeg, vector, os.fsencode(name)), strict=True)
     }
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
@@ -421,7 +421,8 @@ def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1, sh
 
     Returns:
         A `tf.data.Dataset` of ((lightness, embedding), chroma): float32 (batch, crop, crop, 1) in
-        [-1, 1], (batch, 1000), (batch, crop, crop, 2) in [-1, 1]; `epochs` x (records // batch) batches.
+        [-1, 1], (batch, 1000), (batch, crop, crop, 2) in [-1, 1]; `epochs` x (records // batch) of
+        them.
     """
 
     def to_example(rgb, embedding, draw):
@@ -434,11 +435,11 @@ def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1, sh
 
 
 def training_squares(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
-    """Random colour squares, shuffled, cropped and mirrored anew in every epoch, as :func:`training_batches`.
+    """Random colour squares, shuffled, cropped and mirrored anew in every epoch.
 
     Returns:
         A `tf.data.Dataset` of (rgb, embedding, draws): float32 (batch, crop, crop, 3) in [0, 1],
-        (batch, 1000), and int64 (batch, 2), the seed of everything random that is done with each square.
+        (batch, 1000), and int64 (batch, 2), a seed for what is random about each square.
     """
     squares, batches = _squares(folder, crop, batch, seed, first_epoch, epochs)
     return squares.batch(batch).apply(tf.data.experimental.assert_cardinality(batches))
@@ -470,8 +471,8 @@ def blur_embedding(embedding, seed, most=0.8):
     """Embeddings (N, 1000) as another classifier might have made them.
 
     Each gets noise of a random strength up to `most` of its spread, loses up to three in ten of its
-    classes, and is scaled by 0.8 to 1.25. Without it the network recognizes the training photographs
-    by their 1,000 exact numbers, and depends on the habits of one extractor.
+    classes, and is scaled by 0.8 to 1.25. Without this the network recognizes photographs by their
+    1,000 exact numbers, and depends on the habits of one extractor.
     """
     seeds = tf.unstack(tf.random.split(seed, 5))
 
@@ -488,7 +489,7 @@ def blur_embedding(embedding, seed, most=0.8):
 def random_square(jpeg, crop, seed):
     """A random square of a photograph, mirrored or not -> float32 (crop, crop, 3) in [0, 1].
 
-    Its side is between half of the short side and all of it, so that things are seen at many scales.
+    Its side is between half of the short side and all of it: things are seen at many scales.
     """
     seeds = tf.unstack(tf.random.split(seed, 4))
     height, width = tf.unstack(tf.io.extract_jpeg_shape(jpeg)[:2])
@@ -504,7 +505,7 @@ def random_square(jpeg, crop, seed):
 
 
 def validation_batches(folder, crop, batch=32):
-    """Batches of central squares on panchromatic film, in a fixed order; shapes as :func:`training_batches`."""
+    """Central squares on panchromatic film in a fixed order, as :func:`training_batches`."""
 
     def to_example(rgb, embedding):
         return (lab.lightness(film.to_grey(rgb)), embedding), lab.chroma(rgb)
@@ -514,7 +515,7 @@ def validation_batches(folder, crop, batch=32):
 
 
 def validation_squares(folder, crop, batch=32):
-    """The central colour squares of the validation photographs in a fixed order: batches of (rgb, embedding)."""
+    """The central colour squares for validation in a fixed order: batches of (rgb, embedding)."""
 
     def to_square(serialized):
         record = parse_record(serialized)

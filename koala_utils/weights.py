@@ -42,7 +42,7 @@ def save_weights(model, path, metadata=None):
 
 
 def load_weights(model, path):
-    """Loads a file of :func:`save_weights` into a built model; it must hold exactly the model's tensors.
+    """Loads a file of :func:`save_weights`, which must hold exactly the model's tensors.
 
     Raises:
         WeightsError: no such file, damaged, wrong hash, or of another architecture.
@@ -66,7 +66,7 @@ def load_weights(model, path):
 
 
 def read_metadata(path):
-    """The metadata that was saved with weights, a dict of strings; errors as :func:`load_weights`."""
+    """The metadata of weights, a dict of strings; errors as :func:`load_weights`."""
     with _opened(path) as file:
         return file.metadata() or {}
 
