@@ -97,6 +97,7 @@ def train(
         OSError: the disk is full, or the folder cannot be written to.
     """
     options = complete(options, start_from)
+    _check_numbers({"epochs": epochs})
     run, passes, batch = Path(run), options["passes"], options["batch"]
     prepared = records.manifest_of(records_folder)
     steps = passes * full_batches(records_folder, batch)
