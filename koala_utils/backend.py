@@ -1,11 +1,7 @@
-"""Keras and TensorFlow, imported without the notices that TensorFlow writes at every start, and a trained model compiled.
-
-The notices (no GPU found, oneDNN is on) are written to the process's standard error before any setting can
-silence them, and would stand above every first cell and every command's own messages. If an import fails,
-they are shown after all.
-"""
+"""Keras and TensorFlow: imported without notices, errors explained, trained models compiled."""
 
 import contextlib
+import errno
 import functools
 import gc
 import os
@@ -15,6 +11,7 @@ import tempfile
 
 @contextlib.contextmanager
 def _without_notices():
+    """Holds back the notices of TensorFlow's start, unless the import fails."""
     try:
         sys.stderr.flush()
         terminal = os.dup(2)
@@ -34,59 +31,76 @@ def _without_notices():
             os.close(terminal)
 
 
-@contextlib.contextmanager
-def _without_collections():
-    """The imports make a million objects that stay: looking for garbage among them costs half a second a start."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-with _without_notices(), _without_collections():
+with _without_notices():
+    gc.disable()  # looking for garbage takes a sixth of the time of these imports, and finds none
     import keras
 
-    if (
-        keras.backend.backend() == "tensorflow"
-    ):  # the networks run on any backend, the data only on this one
+    if keras.backend.backend() == "tensorflow":  # networks run on any backend, data on this one
         import tensorflow as tf
 
-        tf.config.list_physical_devices()  # the search for a GPU, which has its notices too
+        tf.config.list_physical_devices()  # the search for a GPU writes notices, too
+    gc.enable()
 
-__all__ = ["compiled", "keras", "tf"]
+__all__ = ["compiled", "explained", "keras", "tf"]
 
-LARGE = 20_000_000  # weights of a model, beyond which copies of them cost too much memory
+LARGE = 20_000_000  # weights of a model; copies of more take too much memory
+
+
+class WorkerError(ValueError):
+    """Another worker of a training is gone."""
+
+
+@contextlib.contextmanager
+def explained(folder, find_damage=lambda: None, workers=1):
+    """Context that turns TensorFlow's errors into errors that say what to do; others pass.
+
+    Args:
+        folder: where files are written in the context.
+        find_damage: a function that looks for a damaged input and raises an error with its name.
+        workers: the number of processes that train together.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to.
+        WorkerError: another worker is gone.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        errors = tf.errors
+        gone = errors.UnavailableError, errors.AbortedError, errors.CancelledError
+        if workers > 1 and isinstance(error, (*gone, errors.DeadlineExceededError)):
+            raise WorkerError(
+                "another worker is gone; start all of them again, and they go on from the last"
+                " checkpoint."
+            ) from error
+        for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO):
+            if os.strerror(code) in str(error):
+                raise OSError(code, os.strerror(code), str(folder)) from error
+        find_damage()
+        raise
 
 
 @functools.lru_cache(4)
 def compiled(model):
-    """A model that is trained no further as a compiled function of its inputs, for batches of any size.
+    """A trained model as a compiled function of its inputs, for batches of any size.
 
-    The weights become constants, which TensorFlow lays out for the processor once; unless the model is `LARGE`, as
-    Inception-ResNet-v2 is. Compiling takes as long as some photographs do layer by layer.
+    The weights become constants, which TensorFlow lays out once for the processor; not those of a
+    `LARGE` model such as Inception-ResNet-v2. Compiling takes as long as a few uncompiled calls.
 
     Returns:
-        A function to be called as the model is, with one array or a list of them, float32, that returns a tensor; and with
-        the model's name.
+        A function that is called as the model is, with one float32 array or a list of them, and
+        returns a tensor. It has the model's `name`.
     """
     weights = model.trainable_variables, model.non_trainable_variables
     if model.count_params() < LARGE:
         weights = [[variable.numpy() for variable in group] for group in weights]
+    signature = [tf.TensorSpec([None, *each.shape[1:]], tf.float32) for each in model.inputs]
 
-    @tf.function(
-        autograph=False,
-        input_signature=[
-            tf.TensorSpec([None, *each.shape[1:]], tf.float32) for each in model.inputs
-        ],
-    )
+    @tf.function(autograph=False, input_signature=signature)
     def call(*inputs):
         values = [[tf.convert_to_tensor(value) for value in group] for group in weights]
-        return model.stateless_call(
-            *values, inputs if len(inputs) > 1 else inputs[0], training=False
-        )[0]
+        inputs = inputs if len(inputs) > 1 else inputs[0]
+        return model.stateless_call(*values, inputs, training=False)[0]
 
     def function(inputs, training=False):
         return call(*inputs) if isinstance(inputs, list) else call(inputs)

@@ -1,9 +1,9 @@
-"""Training on several machines: each sees its share of every batch, and all take the same step.
+"""Training on several machines: each takes its share of every batch, and all take the same step.
 
-The machines find each other by TensorFlow's own `TF_CONFIG`, and `tf.distribute.MultiWorkerMirroredStrategy` carries the
-gradients. Keras 3 does not train under that strategy (its issue 20585; seen with 3.15), so the strategy is used for the
-communication alone: every worker trains a network of its own, which begins as the others' and remains it, for the optimizer
-of each applies the mean of all gradients.
+The machines find each other by TensorFlow's `TF_CONFIG`. Keras 3 does not train under
+`MultiWorkerMirroredStrategy` (its issue 20585), so that strategy only carries the numbers: every
+worker trains a network of its own. The networks begin alike and stay alike, because each worker's
+optimizer applies the mean of all workers' gradients.
 """
 
 import functools
@@ -21,14 +21,18 @@ class Workers:
         self._compiled = tf.function(self._mean)
 
     def mean(self, tensors):
-        """The mean over all workers of each of a list of tensors; all workers must ask for it, in the same order."""
+        """The mean over all workers of each of the tensors; all workers must call it."""
         return tensors if self.count == 1 else self._compiled(list(tensors))
+
+    def agree(self, number):
+        """Whether all workers have the same whole number; all get the same answer."""
+        [mean] = self.mean([tf.constant(float(number))])
+        [difference] = self.mean([tf.abs(number - mean)])
+        return float(difference) < 1e-4  # a sum of many floats may be off by rounding
 
     def _mean(self, tensors):
         def reduce(*tensors):
-            with tf.device(
-                self.strategy.extended.worker_devices[0]
-            ):  # without a device the reduction has no destination
+            with tf.device(self.strategy.extended.worker_devices[0]):  # the destination
                 here = [tf.identity(tensor) for tensor in tensors]
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, here)
 
@@ -37,10 +41,10 @@ class Workers:
 
 @functools.cache
 def join():
-    """Meets the other workers that `TF_CONFIG` names and waits for them; without it, this process is the only one.
+    """Waits for the other workers that `TF_CONFIG` names; without it, this process is the only one.
 
-    To be called before TensorFlow computes anything. A worker is one process with one device: of several GPUs, each is a
-    worker's (CUDA_VISIBLE_DEVICES).
+    Call it before TensorFlow computes anything. A worker is one process with one device: of several
+    GPUs, give one to each worker (CUDA_VISIBLE_DEVICES).
     """
     config = json.loads(os.environ.get("TF_CONFIG") or "{}")
     count = len(config.get("cluster", {}).get("worker", []))
@@ -61,7 +65,7 @@ class Adam(keras.optimizers.Adam):
 
 
 class MeanLogs(keras.callbacks.Callback):
-    """Before the other callbacks: the epoch's figures, averaged over all workers."""
+    """Before the other callbacks: the means of the epoch's metrics over all workers."""
 
     def __init__(self, workers):
         super().__init__()
@@ -70,4 +74,4 @@ class MeanLogs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         names = sorted(logs)
         [values] = self.workers.mean([tf.constant([float(logs[name]) for name in names])])
-        logs.update(zip(names, values.numpy().tolist()))
+        logs.update(zip(names, values.numpy().tolist(), strict=True))

@@ -1,13 +1,14 @@
 """Photographs <-> TFRecord shards <-> batches of ((lightness, embedding), chroma) for the training.
 
-A record holds the photograph as JPEG and its embedding in half precision: about 30 kB at 224 px, where
-raw float32 arrays of the same take 600 kB. Lightness and chroma are computed when a batch is read, so
-that a photograph can be another film's on every reading.
+A record holds the photograph as JPEG and its embedding in half precision: about 30 kB at 224 px,
+where raw float32 arrays take 600 kB. Lightness and chroma are computed when a batch is read, so
+that the same photograph can be taken with another film every time.
 """
 
+import collections
 import concurrent.futures
 import contextlib
-import functools
+import csv
 import hashlib
 import io
 import json
@@ -18,9 +19,9 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from koala_utils import film, lab
-from koala_utils.backend import tf
-from koala_utils.downloads import find_photos
+from koala_utils import WORK, film, lab
+from koala_utils.backend import explained, tf
+from koala_utils.downloads import COLLECTIONS, find_photos
 from koala_utils.embedding import (
     DEFAULT,
     EMBEDDING_SIZE,
@@ -31,16 +32,12 @@ from koala_utils.embedding import (
 from koala_utils.files import alone, read_json, replacing, sweep
 from koala_utils.photos import PhotoError, read_for_training, resize_short_side
 
-VERSION = 1  # of the record format, in every preparation's manifest
+VERSION = 1  # of the record format
 PHOTOS_PER_SHARD = 512
 VALIDATION_SHARE = 0.1  # the paper's 10 %
 JPEG_QUALITY = 95
 
-_FEATURES = {
-    "photo": tf.io.FixedLenFeature([], tf.string),
-    "embedding": tf.io.FixedLenFeature([], tf.string),
-    "name": tf.io.FixedLenFeature([], tf.string),
-}
+_FEATURES = {key: tf.io.FixedLenFeature([], tf.string) for key in ("photo", "embedding", "name")}
 
 
 class RecordsError(ValueError):
@@ -59,95 +56,154 @@ def prepare(
     batch=32,
     progress=True,
     part=(1, 1),
+    groups=None,
 ):
     """Writes the photographs of a source as TFRecord shards with their embeddings.
 
-    Shard by shard, each complete or absent: a run that was killed is taken up by the same call. A
-    file's content decides whether it is for training or validation, so an identical file under another name cannot
-    be in both (a resized copy can), and the split is the same on every machine.
+    Each shard is complete or absent: after a run was killed, the same call goes on. The content of
+    a file decides whether it is for training or validation. So the split is the same on every
+    machine, and a copy under another name is on the same side (a resized copy need not be).
 
     Args:
         source: see :func:`koala_utils.downloads.find_photos`; or a list of paths.
         folder: where the shards go.
         size: the short side in pixels; smaller photographs keep theirs.
         extractor: whose embedding is stored.
-        validation_share: the share of photographs for validation, on average.
-        batch: photographs embedded at once.
-        part: (i, n): only the i-th of n parts, counted from 1, each of which may be another machine's. The folder is the same for all.
+        validation_share: the share of photographs for validation, 0 or more and less than 1.
+        batch: photographs that are embedded at once.
+        part: (i, n): only the i-th of n parts, counted from 1; other machines may do the others.
+        groups: "TABLE.csv:COLUMN" keeps similar photographs on one side of the split, such as
+            neighbouring slides: those with the same value in the column are a group, and whole
+            groups fall to validation until its share is reached. The column `file` of the table
+            names each photograph, relative to the table.
 
     Returns:
         A dict with the numbers of "train" and "validation" photographs, "bytes" of all shards, and
-        "skipped", from path to reason: of all parts that are done so far.
+        "skipped", from path to reason; of all parts that are done so far.
 
     Raises:
         PhotoError: no photograph in the source, or none that is fit.
-        RecordsError: the folder holds records that were prepared otherwise, the photographs vanish, or the disk is full.
+        RecordsError: a share or groups that cannot be used, records of another preparation in the
+            folder, or photographs that vanish.
         BusyError: another run is writing the same part.
+        OSError: the disk is full, or the folder cannot be written to.
     """
-    paths = (
-        sorted(Path(p) for p in source)
-        if isinstance(source, (list, tuple))
-        else find_photos(source)
-    )
-    folder = Path(folder)
-    index, parts = part
-    per_shard = min(
-        PHOTOS_PER_SHARD, -(-len(paths) // parts)
-    )  # where photographs are few, there is something to do for every part
-    listing = hashlib.sha256(b"\n".join(map(os.fsencode, paths))).hexdigest()
-    _check_manifest(
-        folder,
-        {
-            "version": VERSION,
-            "size": size,
-            "extractor": extractor,
-            "validation_share": validation_share,
-            "photographs": len(paths),
-            "listing": listing,
-            "photos_per_shard": per_shard,
-            "parts": parts,
-        },
-    )
+    if not 0 <= validation_share < 1:
+        raise RecordsError(
+            f"a validation share of {validation_share} leaves nothing to train on;"
+            f" give a number from 0 to less than 1, such as {VALIDATION_SHARE}."
+        )
+    paths = _paths_of(source)
+    if not paths:
+        raise PhotoError("no photographs are given, so there is nothing to prepare.")
+    folder, (index, parts) = Path(folder), part
+    group_of = read_groups(groups, paths) if groups else {}
+    per_shard = min(PHOTOS_PER_SHARD, -(-len(paths) // parts))  # so that every part has some
     chunks = [paths[i : i + per_shard] for i in range(0, len(paths), per_shard)]
+    manifest = {
+        "version": VERSION,
+        "size": size,
+        "extractor": extractor,
+        "validation_share": validation_share,
+        "groups": groups and groups.rpartition(":")[2],
+        "photographs": len(paths),
+        "listing": _digest([*map(os.fsencode, paths), *(g.encode() for g in group_of.values())]),
+        "photos_per_shard": per_shard,
+        "parts": parts,
+    }
+    _check_manifest(folder, manifest)
     mine = range(index - 1, len(chunks), parts)
     if not all(_is_whole(folder, number) for number in mine):
+        split = _splitter(group_of, validation_share)
+        total = sum(len(chunks[number]) for number in mine)
         with (
             alone(folder, part=f"-part-{index}"),
-            tqdm(
-                total=sum(len(chunks[number]) for number in mine),
-                unit="photo",
-                disable=not progress,
-                desc="preparing",
-            ) as bar,
+            tqdm(total=total, unit="photo", disable=not progress, desc="preparing") as bar,
         ):
             for number in mine:
                 sweep(folder, f"-{number:05d}.*")
-                if not _is_whole(folder, number):
-                    _prepare_chunk(
-                        chunks[number],
-                        number,
-                        folder,
-                        size,
-                        extractor,
-                        validation_share,
-                        batch,
-                        bar,
-                    )
-                else:
+                if _is_whole(folder, number):
                     bar.update(len(chunks[number]))
-    report = {"train": 0, "validation": 0, "bytes": 0, "skipped": {}}
-    notes = sorted(folder.glob("done-*.json"))
-    for entry in map(_read_note, notes):
-        report = {
-            key: report[key] + entry[key] if key != "skipped" else report[key] | entry[key]
-            for key in report
-        }
-    if not report["train"] + report["validation"] and len(notes) == len(chunks):
+                else:
+                    _prepare_chunk(
+                        chunks[number], number, folder, size, extractor, split, batch, bar
+                    )
+    done = [_read_note(path) for path in sorted(folder.glob("done-*.json"))]
+    report = {key: sum(note[key] for note in done) for key in ("train", "validation", "bytes")}
+    report["skipped"] = {path: why for note in done for path, why in note["skipped"].items()}
+    if not report["train"] + report["validation"] and len(done) == len(chunks):
+        for path in [*folder.glob("done-*.json"), *folder.glob("*-?????.tfrecord")]:
+            path.unlink(missing_ok=True)
+        (folder / "manifest.json").unlink(missing_ok=True)  # other photographs may come here
         raise PhotoError(
             f"{source}: none of {len(paths)} photographs is fit for training,"
             f" the first because {next(iter(report['skipped'].values()))}"
         )
     return report
+
+
+def folder_for(source, parent=WORK):
+    """A folder for the records of a source, such as `records-bundled` or `records-holiday-1f3a5c`.
+
+    The name of the second, of photographs of your own, ends in a digest of their paths: with one
+    photograph more or less it is another folder.
+    """
+    if source in COLLECTIONS:
+        return Path(parent) / f"records-{source}"
+    paths = _paths_of(source)
+    name = "photographs" if isinstance(source, (list, tuple)) else Path(source).resolve().stem
+    return Path(parent) / f"records-{name}-{_digest(map(os.fsencode, paths))[:6]}"
+
+
+def _paths_of(source):
+    if isinstance(source, (list, tuple)):
+        return sorted(Path(path) for path in source)
+    return find_photos(source)
+
+
+def _digest(lines):
+    return hashlib.sha256(b"\n".join(lines)).hexdigest()
+
+
+def read_groups(groups, paths):
+    """The group of each photograph: a dict from path to text. `groups` is as in :func:`prepare`.
+
+    Raises:
+        RecordsError: no such table or column, or a photograph that the table does not name.
+    """
+    name, _, column = str(groups).rpartition(":")
+    try:
+        with Path(name).open(newline="", encoding="utf-8-sig") as lines:
+            rows = {
+                os.path.realpath(Path(name).parent / row["file"]): row[column]
+                for row in csv.DictReader(lines)
+            }
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error):
+        raise RecordsError(
+            f"{groups}: no table of groups; give TABLE.csv:COLUMN, a csv file with this column and"
+            " a column called file."
+        ) from None
+    found = {path: rows.get(os.path.realpath(path)) for path in paths}
+    missing = [path for path, group in found.items() if not group]
+    if missing:
+        raise RecordsError(
+            f"{name}: gives no group for {len(missing)} photographs, such as {missing[0]};"
+            " add a line for each, with its path relative to the table."
+        )
+    return found
+
+
+def _splitter(group_of, share):
+    """A function of a photograph's path and its file's digest -> "train" or "validation"."""
+    if not group_of:
+        return lambda _, digest: split_of(digest, share)
+    sizes = collections.Counter(group_of.values())
+    held_out, photographs = set(), 0
+    for group in sorted(sizes, key=lambda group: hashlib.sha256(group.encode()).digest()):
+        if photographs < share * len(group_of) and len(held_out) < len(sizes) - 1:
+            held_out.add(group)
+            photographs += sizes[group]
+    return lambda path, _: "validation" if group_of[path] in held_out else "train"
 
 
 def _check_manifest(folder, manifest):
@@ -163,47 +219,45 @@ def _check_manifest(folder, manifest):
     before = _read_manifest(path)
     differs = [key for key in manifest if before.get(key) != manifest[key]]
     if differs:
+        named = [
+            f"{key.replace('_', ' ')} {before.get(key)} instead of {manifest[key]}"
+            for key in differs
+            if key not in ("listing", "photos_per_shard")
+        ]
         raise RecordsError(
-            f"{folder}: holds records of another preparation (other {', '.join(differs)});"
-            " choose another folder or delete this one."
+            f"{folder}: holds records of another preparation"
+            f" ({', '.join(named) or 'of other photographs'}); choose another folder, or delete"
+            " this one and prepare again."
         )
 
 
-def _prepare_chunk(paths, number, folder, size, extractor, validation_share, batch, bar):
-    """One chunk of photographs -> a shard for training, one for validation, and a note that both are done."""
+def _prepare_chunk(paths, number, folder, size, extractor, split, batch, bar):
+    """Writes one chunk of photographs: a shard for each split, and a note that they are done."""
     shards, skipped, waiting = {"train": [], "validation": []}, {}, []
 
     def load(path):
         try:
-            content = path.read_bytes()
+            digest = hashlib.sha256(path.read_bytes()).digest()
             rgb = resize_short_side(read_for_training(path, short_side=2 * size), size)
-            return (
-                path,
-                hashlib.sha256(content).digest(),
-                encode_jpeg(rgb),
-                extractor_inputs(film.grey_of(rgb), extractor),
-            )
+            return path, digest, encode_jpeg(rgb), extractor_inputs(film.grey_of(rgb), extractor)
         except (PhotoError, OSError) as error:
-            if not path.exists():  # it was there when the run began: a disk that is gone, not a photograph that is unfit
+            if not path.exists():  # the disk may be gone; the photograph is not unfit
                 raise RecordsError(
-                    f"{path}: was there when the run began and is gone; bring it back and run the same"
-                    " command again, what is done is kept."
+                    f"{path}: was there when the run began and is gone; bring it back and run the"
+                    " same command again, what is done is kept."
                 ) from None
             return path, None, None, str(error)
 
     def flush():
-        for (path, digest, jpeg, _), vector in zip(
-            waiting, embed_inputs([w[3] for w in waiting], extractor)
-        ):
-            shards[split_of(digest, validation_share)].append(
-                encode_record(jpeg, vector, path.name)
-            )
+        vectors = embed_inputs([inputs for *_, inputs in waiting], extractor)
+        for (path, digest, jpeg, _), vector in zip(waiting, vectors, strict=True):
+            shards[split(path, digest)].append(encode_record(jpeg, vector, path.name))
         waiting.clear()
 
     with (
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-        contextlib.closing(pool.map(load, paths)) as loads,
-    ):  # closed: what has not begun when the run is stopped, never begins
+        contextlib.closing(pool.map(load, paths)) as loads,  # closed: an interrupt ends the rest
+    ):
         for loaded in loads:
             if loaded[1] is None:
                 skipped[str(loaded[0])] = loaded[3]
@@ -214,32 +268,21 @@ def _prepare_chunk(paths, number, folder, size, extractor, validation_share, bat
             bar.update()
         if waiting:
             flush()
-    try:
-        for split, serialized in shards.items():
+    with explained(folder):
+        for name, serialized in shards.items():
             with (
-                replacing(folder / f"{split}-{number:05d}.tfrecord") as temporary,
+                replacing(folder / f"{name}-{number:05d}.tfrecord") as temporary,
                 tf.io.TFRecordWriter(str(temporary)) as writer,
             ):
                 for record in serialized:
                     writer.write(record)
-        entry = {split: len(serialized) for split, serialized in shards.items()}
+        note = {name: len(serialized) for name, serialized in shards.items()}
+        note |= {"bytes": _bytes_of(folder, number), "skipped": skipped}
         with replacing(_note(folder, number)) as temporary:
-            temporary.write_text(
-                json.dumps(
-                    entry | {"bytes": _bytes_of(folder, number), "skipped": skipped}, indent=1
-                ),
-                "utf-8",
-            )
-    except (tf.errors.OpError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error).split("; ")[-1]
-        raise RecordsError(
-            f"{folder}: could not be written ({reason}); make room there, or choose another folder, and run the same"
-            " command again, what is done is kept."
-        ) from error
+            temporary.write_text(json.dumps(note, indent=1), encoding="utf-8")
 
 
 def _note(folder, number):
-    """The note that a chunk is done: what its shards hold."""
     return folder / f"done-{number:05d}.json"
 
 
@@ -248,7 +291,7 @@ def _read_note(path):
 
 
 def _is_whole(folder, number):
-    """Whether a chunk is done and its shards are there at their size."""
+    """Whether a chunk is done and its shards have the size that was written."""
     note = _note(folder, number)
     return note.exists() and _read_note(note)["bytes"] == _bytes_of(folder, number)
 
@@ -271,14 +314,10 @@ def encode_jpeg(rgb):
 
 def encode_record(jpeg, embedding, name):
     """One serialized `tf.train.Example`."""
-    values = {
-        "photo": jpeg,
-        "embedding": np.asarray(embedding, np.float16).tobytes(),
-        "name": os.fsencode(name),
-    }
+    vector = np.asarray(embedding, np.float16).tobytes()
     features = {
         key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for key, value in values.items()
+        for key, value in zip(_FEATURES, (jpeg, vector, os.fsencode(name)), strict=True)
     }
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
@@ -298,44 +337,35 @@ def find_shards(folder, split):
     """The shards of a split, sorted.
 
     Raises:
-        RecordsError: none there, some of them are not prepared yet, or damaged.
+        RecordsError: none there, some of them not prepared yet, or of another size than written.
     """
-    _check_whole(Path(folder))
-    shards = sorted(
-        str(path) for path in Path(folder).glob(f"{split}-*.tfrecord") if path.stat().st_size
-    )
-    if not shards:
-        if split == "validation" and list(Path(folder).glob("train-*.tfrecord")):
-            raise RecordsError(
-                f"{folder}: no photograph fell to validation; prepare more, or another folder with a larger"
-                " --validation-share."
-            )
+    folder, prepared = Path(folder), manifest_of(folder)
+    numbers = range(-(-prepared["photographs"] // prepared["photos_per_shard"]))
+    done = [number for number in numbers if _note(folder, number).exists()]
+    if len(done) < len(numbers):
         raise RecordsError(
-            f"{folder}: no {split} records there; make them with: koala prepare PHOTOS -o {folder}"
-        )
-    return shards
-
-
-def _check_whole(folder):
-    """That every shard of a preparation is there and has its size, which says nothing about its content."""
-    prepared = manifest_of(folder)
-    shards = -(-prepared["photographs"] // prepared["photos_per_shard"])
-    done = [number for number in range(shards) if _note(folder, number).exists()]
-    if len(done) < shards:
-        raise RecordsError(
-            f"{folder}: {len(done)} of {shards} pieces are prepared; run the same koala prepare again, which"
-            " goes on, or all of its parts."
+            f"{folder}: {len(done)} of {len(numbers)} pieces are prepared; run the same koala"
+            " prepare again, which goes on, or all of its parts."
         )
     for number in done:
         if not _is_whole(folder, number):
             raise RecordsError(
-                f"{folder}: *-{number:05d}.tfrecord are not as they were written; run the same koala prepare"
-                " again, which writes them anew."
+                f"{folder}: *-{number:05d}.tfrecord are not as they were written; run the same"
+                " koala prepare again, which writes them anew."
             )
+    shards = sorted(folder.glob(f"{split}-*.tfrecord"))
+    shards = [str(path) for path in shards if path.stat().st_size]
+    if not shards:
+        raise RecordsError(
+            f"{folder}: no photograph fell to {'training' if split == 'train' else split}; prepare"
+            f" more, or another folder with a {'smaller' if split == 'train' else 'larger'}"
+            " --validation-share."
+        )
+    return shards
 
 
 def check_shards(folder):
-    """Reads all records of a folder, after a training failed on one.
+    """Reads all records of a folder; :func:`koala_utils.backend.explained` asks for it.
 
     Raises:
         RecordsError: a damaged shard, by name.
@@ -346,7 +376,8 @@ def check_shards(folder):
                 tf.io.decode_jpeg(parse_record(serialized)["photo"], channels=3)
         except tf.errors.OpError as error:
             raise RecordsError(
-                f"{shard}: damaged; delete it and run the same koala prepare again, which writes it anew."
+                f"{shard}: damaged; delete it and run the same koala prepare again, which writes it"
+                " anew."
             ) from error
 
 
@@ -369,20 +400,19 @@ def _read_manifest(path):
     manifest = read_json(path, "delete its folder, and prepare the photographs again")
     if manifest.get("version") != VERSION:
         raise RecordsError(
-            f"{path}: records of version {manifest.get('version')}, and this koala_utils reads version {VERSION};"
-            " prepare the photographs again in another folder, or get a newer koala_utils."
+            f"{path}: records of version {manifest.get('version')}, and this koala_utils reads"
+            f" version {VERSION}; prepare the photographs again in another folder, or get a newer"
+            " koala_utils."
         )
-    return {
-        "photos_per_shard": min(512, manifest["photographs"]),
-        "parts": 1,
-    } | manifest  # which the first manifests do not name
+    earlier = {"photos_per_shard": min(512, manifest["photographs"]), "parts": 1, "groups": None}
+    return earlier | manifest  # the first manifests do not name these
 
 
 def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1, share=(0, 1)):
     """Batches for training: shuffled, cropped, mirrored and filmed anew in every epoch.
 
-    Everything random is drawn from the seed and the photograph's number in the course of the training, so
-    an epoch is the same whether the training came to it in one run or was taken up there, on one machine or on several.
+    Everything random comes from the seed and the photograph's number in the course of the training.
+    So an epoch is the same in one run or in a continued one, on one machine or on several.
 
     Args:
         folder: of :func:`prepare`.
@@ -390,15 +420,14 @@ def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1, sh
         share: (i, n): of each batch only the photographs i, i + n, i + 2n, …
 
     Returns:
-        A `tf.data.Dataset` of ((lightness, embedding), chroma): float32 (batch, crop, crop, 1) in [-1, 1],
-        (batch, 1000), (batch, crop, crop, 2) in [-1, 1]; `epochs` x (records // batch) batches.
+        A `tf.data.Dataset` of ((lightness, embedding), chroma): float32 (batch, crop, crop, 1) in
+        [-1, 1], (batch, 1000), (batch, crop, crop, 2) in [-1, 1]; `epochs` x (records // batch) of
+        them.
     """
 
     def to_example(rgb, embedding, draw):
-        grey = film.random_film(rgb[None], draw + (1, 0))[0]
-        return (lab.lightness(grey), blur_embedding(embedding[None], draw + (2, 0))[0]), lab.chroma(
-            rgb
-        )
+        lightness = lab.lightness(film.random_film(rgb[None], draw + (1, 0))[0])
+        return (lightness, blur_embedding(embedding[None], draw + (2, 0))[0]), lab.chroma(rgb)
 
     squares, batches = _squares(folder, crop, batch, seed, first_epoch, epochs, share)
     examples = squares.map(to_example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch // share[1])
@@ -406,11 +435,11 @@ def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1, sh
 
 
 def training_squares(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
-    """Random colour squares, shuffled, cropped and mirrored anew in every epoch, as :func:`training_batches`.
+    """Random colour squares, shuffled, cropped and mirrored anew in every epoch.
 
     Returns:
-        A `tf.data.Dataset` of (rgb, embedding, draws): float32 (batch, crop, crop, 3) in [0, 1], (batch, 1000),
-        and int64 (batch, 2), the seed of everything random that is done with each square.
+        A `tf.data.Dataset` of (rgb, embedding, draws): float32 (batch, crop, crop, 3) in [0, 1],
+        (batch, 1000), and int64 (batch, 2), a seed for what is random about each square.
     """
     squares, batches = _squares(folder, crop, batch, seed, first_epoch, epochs)
     return squares.batch(batch).apply(tf.data.experimental.assert_cardinality(batches))
@@ -419,35 +448,31 @@ def training_squares(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
 def _squares(folder, crop, batch, seed, first_epoch, epochs, share=(0, 1)):
     """The squares of :func:`training_squares` one by one, and the number of their batches."""
     shards = find_shards(folder, "train")
-    photos = (
-        count_records(folder, "train") // batch * batch
-    )  # of an epoch: its last photographs fill no batch
+    photos = count_records(folder, "train") // batch * batch  # of an epoch: whole batches only
+    # Seeds that are neighbours would meet, because numbers of epochs and draws are added to them.
+    seed = int(hashlib.sha256(str(seed).encode()).hexdigest()[:14], 16)
 
     def epoch(number):
-        order = tf.data.Dataset.from_tensor_slices(shards).shuffle(len(shards), seed=seed + number)
-        serialized = order.interleave(
-            tf.data.TFRecordDataset, cycle_length=16, num_parallel_calls=1
-        )
-        return serialized.shuffle(8192, seed=seed + number).take(photos)
+        order = tf.data.Dataset.from_tensor_slices(shards).shuffle(len(shards), seed + number)
+        read = order.interleave(tf.data.TFRecordDataset, cycle_length=16, num_parallel_calls=1)
+        return read.shuffle(8192, seed + number).take(photos)
 
     def to_square(serialized, number):
-        record, draw = parse_record(serialized), tf.stack([tf.cast(seed, tf.int64), number])
+        record, draw = parse_record(serialized), tf.stack([tf.constant(seed, tf.int64), number])
         return random_square(record["photo"], crop, draw), record["embedding"], draw
 
-    numbers = range(first_epoch, first_epoch + epochs)
-    serialized = functools.reduce(tf.data.Dataset.concatenate, map(epoch, numbers))
-    counted = tf.data.Dataset.zip(serialized, tf.data.Dataset.counter(first_epoch * photos)).shard(
-        share[1], share[0]
-    )
-    return counted.map(to_square, num_parallel_calls=tf.data.AUTOTUNE), epochs * photos // batch
+    serialized = tf.data.Dataset.range(first_epoch, first_epoch + epochs).flat_map(epoch)
+    counted = tf.data.Dataset.zip(serialized, tf.data.Dataset.counter(first_epoch * photos))
+    mine = counted.shard(share[1], share[0])
+    return mine.map(to_square, num_parallel_calls=tf.data.AUTOTUNE), epochs * photos // batch
 
 
 def blur_embedding(embedding, seed, most=0.8):
-    """Embeddings (N, 1000) as if another classifier had made them, which saw other things and was more or less sure.
+    """Embeddings (N, 1000) as another classifier might have made them.
 
-    Each photograph's gets noise of a random strength up to `most` of its spread, loses up to three in ten of its
-    classes, and is made up to a quarter larger or smaller. Without it the network learns photographs by heart from their 1,000 exact
-    numbers, and depends on the habits of one extractor.
+    Each gets noise of a random strength up to `most` of its spread, loses up to three in ten of its
+    classes, and is scaled by 0.8 to 1.25. Without this the network recognizes photographs by their
+    1,000 exact numbers, and depends on the habits of one extractor.
     """
     seeds = tf.unstack(tf.random.split(seed, 5))
 
@@ -457,23 +482,20 @@ def blur_embedding(embedding, seed, most=0.8):
     strength, dropped, size = draw(0, 0.0, most), draw(1, 0.0, 0.3), draw(2, 0.8, 1.25)
     noisy = embedding + strength * tf.random.stateless_normal(tf.shape(embedding), seeds[3])
     kept = tf.random.stateless_uniform(tf.shape(embedding), seeds[4]) >= dropped
-    return (
-        tf.where(kept, noisy, 0.0) * size / tf.sqrt((1 + strength**2) * (1 - dropped))
-    )  # about unit spread again
+    spread = tf.sqrt((1 + strength**2) * (1 - dropped))
+    return tf.where(kept, noisy, 0.0) * size / spread
 
 
 def random_square(jpeg, crop, seed):
     """A random square of a photograph, mirrored or not -> float32 (crop, crop, 3) in [0, 1].
 
-    The square's side is drawn between half of the short side and all of it, so that things
-    are seen at many scales.
+    Its side is between half of the short side and all of it: things are seen at many scales.
     """
     seeds = tf.unstack(tf.random.split(seed, 4))
     height, width = tf.unstack(tf.io.extract_jpeg_shape(jpeg)[:2])
     short = tf.minimum(height, width)
-    side = tf.cast(
-        tf.cast(short, tf.float32) * tf.random.stateless_uniform([], seeds[0], 0.5, 1.0), tf.int32
-    )
+    share = tf.random.stateless_uniform([], seeds[0], 0.5, 1.0)
+    side = tf.cast(share * tf.cast(short, tf.float32), tf.int32)
     top = tf.random.stateless_uniform([], seeds[1], 0, height - side + 1, tf.int32)
     left = tf.random.stateless_uniform([], seeds[2], 0, width - side + 1, tf.int32)
     square = tf.image.decode_and_crop_jpeg(jpeg, tf.stack([top, left, side, side]), channels=3)
@@ -483,33 +505,27 @@ def random_square(jpeg, crop, seed):
 
 
 def validation_batches(folder, crop, batch=32):
-    """Batches of central squares on panchromatic film, in a fixed order; shapes as :func:`training_batches`."""
+    """Central squares on panchromatic film in a fixed order, as :func:`training_batches`."""
 
     def to_example(rgb, embedding):
         return (lab.lightness(film.to_grey(rgb)), embedding), lab.chroma(rgb)
 
-    return (
-        validation_squares(folder, crop, batch)
-        .map(to_example, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(2)
-    )
+    squares = validation_squares(folder, crop, batch)
+    return squares.map(to_example, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
 def validation_squares(folder, crop, batch=32):
-    """The central colour squares of the validation photographs in a fixed order: batches of (rgb, embedding)."""
+    """The central colour squares for validation in a fixed order: batches of (rgb, embedding)."""
 
-    def to_square(record):
+    def to_square(serialized):
+        record = parse_record(serialized)
         rgb = tf.cast(tf.io.decode_jpeg(record["photo"], channels=3), tf.float32) / 255
         side = tf.reduce_min(tf.shape(rgb)[:2])
         rgb = tf.image.resize_with_crop_or_pad(rgb, side, side)  # only ever crops
-        return tf.clip_by_value(tf.image.resize(rgb, (crop, crop), antialias=True), 0, 1), record[
-            "embedding"
-        ]
+        square = tf.clip_by_value(tf.image.resize(rgb, (crop, crop), antialias=True), 0, 1)
+        return square, record["embedding"]
 
     records = tf.data.TFRecordDataset(find_shards(folder, "validation"))
-    batches = (
-        records.map(parse_record).map(to_square, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
-    )
-    return batches.apply(
-        tf.data.experimental.assert_cardinality(-(-count_records(folder, "validation") // batch))
-    )
+    squares = records.map(to_square, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
+    batches = -(-count_records(folder, "validation") // batch)
+    return squares.apply(tf.data.experimental.assert_cardinality(batches))

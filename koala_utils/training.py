@@ -1,22 +1,22 @@
 """network + records -> checkpoints, history, weights.
 
-The algorithm is `train`, read from top to bottom: data, network, Adam on the mean squared error of
-chroma (Section 3.3 of arXiv 1712.03400; koala-plus: on the cross-entropy of its bins), and what happens after
-every epoch. A run is a folder:
+The algorithm is `train`, read from top to bottom: data, network, Adam on the loss (the paper's is
+the mean squared error of chroma, Section 3.3 of arXiv 1712.03400), and what happens after every
+epoch. `adapt` teaches a classifier to read grey photographs in the same way. A run is a folder:
 
-    config.json                   what was asked for; another request for the same folder is refused
-    history.csv                   a line an epoch
-    checkpoint-0007.weights.h5    weights and optimizer after 7 epochs: the run goes on from the newest
+    config.json                   what was asked for; another request is refused
+    history.csv                   one line per epoch
+    checkpoint-0007.weights.h5    weights and optimizer after 7 epochs; the newest is gone on from
     samples/epoch-0007.jpg        validation photographs: grey, output, truth
     tensorboard/                  tensorboard --logdir RUN
-    koala.safetensors             (or koala-plus.) the trained weights in half precision, when all epochs are done
+    koala.safetensors             the trained weights in half precision, when all epochs are done
 """
 
 import contextlib
 import csv
-import errno
 import io
 import json
+import math
 import os
 import platform
 import time
@@ -26,29 +26,33 @@ import numpy as np
 from PIL import Image
 
 from koala_utils import cluster, film, lab, records
-from koala_utils.backend import keras, tf
+from koala_utils.backend import explained, keras, tf
 from koala_utils.embedding import classifier_for, load_extractor, standardized
 from koala_utils.files import DamagedError, alone, make_room, read_json, replacing, sweep
-from koala_utils.losses import ab_error, loss_for
+from koala_utils.losses import loss_for
 from koala_utils.network import BUILDERS, STRIDES, chroma_of, freeze_encoder, load_encoder
-from koala_utils.weights import load_weights, save_weights
+from koala_utils.weights import find_weights, load_weights, read_metadata, save_weights
 
 ENCODER = "mobilenet_v2_grey"  # the classifier whose feature maps koala-plus begins with
+TEACHER = "mobilenet_v2"  # of :func:`adapt`
 
 DEFAULTS = {
     "model": "koala",  # or "koala-plus"
     "crop": 64,  # pixels; start small, finish larger: the network is fully convolutional
     "batch": 32,
-    "passes": 1,  # over the photographs in an epoch; more where they are few, for every epoch ends in a checkpoint
+    "passes": 1,  # over the photographs in an epoch; take more where they are few
     "learning_rate": 1e-3,  # the paper's
     "schedule": "constant",  # the paper's; or "cosine", down to a hundredth with a short warm-up
     "average": 0.0,  # momentum of an exponential average of the weights; 0 turns it off
-    "mean_error": 0.0,  # weight of the squared error of koala-plus's cautious colors, beside its cross-entropy
-    "perceptual": 0.0,  # weight of koala_utils.losses's distance, at vividness 0.5, in the loss
-    "freeze": False,  # True: koala-plus's encoder stays as its classifier left it, and only the decoder learns
+    "mean_error": 0.0,  # weight of the squared error of koala-plus's cautious colours in the loss
+    "perceptual": 0.0,  # weight of the perceptual distance in the loss
+    "freeze": False,  # True: train koala-plus's decoder alone
     "fusion": True,  # False: the ablation without the embedding
     "seed": 0,
 }
+# Instead of these where a released model is the start, because it has learned already.
+FINE_TUNING = {"crop": 96, "learning_rate": 1e-4}
+FEW_STEPS = 20  # in an epoch; a smaller batch makes more of them
 
 
 class TrainingError(ValueError):
@@ -72,48 +76,30 @@ def train(
     Args:
         records_folder: of :func:`koala_utils.records.prepare`.
         run: the folder of this run.
-        epochs: in all, the earlier ones of a continued run included.
-        start_from: weights (safetensors) of another run to begin with, to train on at a larger size.
-        dtype: "float32" or "mixed_bfloat16"; None takes the latter where the machine computes in it.
+        epochs: in all, those of the run so far included; more that are done already stay done.
+        start_from: a released model ("koala-plus") or a .safetensors file of another run. The model
+            is then of this kind. A released model is fine-tuned: unless you choose otherwise, with
+            `FINE_TUNING`, its own weight of `mean_error`, and the decoder alone in koala-plus.
+        dtype: "float32" or "mixed_bfloat16"; None takes what :func:`best_dtype` says.
         callbacks: more Keras callbacks.
-        verbose: as in `keras.Model.fit`: 1 a progress bar, 2 a line an epoch, 0 nothing.
+        verbose: as in `keras.Model.fit`: 1 a progress bar, 2 one line per epoch, 0 nothing.
         **options: see `DEFAULTS`.
 
     Returns:
-        The trained network, and the history as a list of dicts, one an epoch: loss and val_loss, ab_error and
-        val_ab_error, and val_ratio, the validation's squared ab error as a share of plain grey's.
+        The trained network, and the history as a list of dicts, one per epoch: loss, val_loss,
+        ab_error, val_ab_error, and val_ratio, the validation's ab error as a share of plain grey's.
 
     Raises:
-        TrainingError: the run was begun with other options, or the photographs do not fill a batch.
-        RecordsError: no records, or damaged ones.
+        TrainingError: options that cannot be used, or other ones than the run was begun with.
+        RecordsError: no records, damaged ones, or fewer than a batch.
+        WeightsError: `start_from` does not fit.
         BusyError: another process is training in the run's folder.
+        OSError: the disk is full, or the folder cannot be written to.
     """
-    unknown = options.keys() - DEFAULTS.keys()
-    if unknown:
-        raise TrainingError(
-            f"no such training option: {', '.join(unknown)}; there are {', '.join(DEFAULTS)}."
-        )
-    options = DEFAULTS | options
-    if options["model"] not in BUILDERS:
-        raise TrainingError(
-            f"no model is called {options['model']!r}; there are {', '.join(BUILDERS)}."
-        )
-    if options["freeze"] and options["model"] != "koala-plus":
-        raise TrainingError(
-            f"freeze keeps koala-plus's pretrained encoder as it is; {options['model']} has none."
-        )
-    if options["mean_error"] and options["model"] != "koala-plus":
-        raise TrainingError(
-            f"mean_error adds to koala-plus's cross-entropy; {options['model']}'s loss is that error already."
-        )
-    stride = STRIDES[options["model"]]
-    if options["crop"] % stride:
-        raise TrainingError(
-            f"a crop of {options['crop']} px is not a multiple of {stride}, which the network needs."
-        )
-    run = Path(run)
+    options = complete(options, start_from)
+    _check_numbers({"epochs": epochs})
+    run, passes, batch = Path(run), options["passes"], options["batch"]
     prepared = records.manifest_of(records_folder)
-    passes, batch = options["passes"], options["batch"]
     steps = passes * full_batches(records_folder, batch)
     workers = cluster.join()
     if batch % workers.count:
@@ -125,80 +111,271 @@ def train(
 
     network = BUILDERS[options["model"]](fusion=options["fusion"], dtype=dtype or best_dtype())
     if start_from:
-        load_weights(network, start_from)
+        load_weights(network, find_weights(start_from))
     elif options["model"] == "koala-plus":
         load_encoder(network, load_extractor(ENCODER))
     if options["freeze"]:
         freeze_encoder(network)
-    optimizer = _optimizer(options, steps * epochs, workers)
-    network.compile(optimizer=optimizer, loss=loss_for(options), metrics=[ab_error])
+    rate, average = options["learning_rate"], options["average"]
+    network.compile(
+        optimizer=cluster.Adam(
+            cosine(rate, steps * epochs) if options["schedule"] == "cosine" else rate,
+            use_ema=bool(average),
+            ema_momentum=average or 0.99,
+            workers=workers,
+        ),
+        loss=loss_for(options),
+        metrics=[keras.metrics.MeanMetricWrapper(ab_errors, name="ab_error")],
+    )
+
+    def batches(first_epoch, count):
+        share = workers.index, workers.count
+        first, count = first_epoch * passes, count * passes
+        data = records.training_batches(
+            records_folder, options["crop"], batch, options["seed"], first, count, share
+        )
+        return data.map(_with_lightness)
+
+    each_epoch = [keras.callbacks.SwapEMAWeights()] if average else []
+    each_epoch += [cluster.MeanLogs(workers), RatioToGrey(validation)]
+    if workers.index == 0:
+        each_epoch += [
+            Samples(validation, run / "samples"),
+            keras.callbacks.TensorBoard(run / "tensorboard"),
+        ]
+    asked = options | {"extractor": prepared["extractor"], "start_from": str(start_from)}
     # A cosine ends at the last epoch: with another number of epochs it would be another schedule.
     ends = {"epochs": epochs} if options["schedule"] == "cosine" else {}
-    with (
-        alone(run) if workers.index == 0 else contextlib.nullcontext()
-    ):  # of several workers, the first one writes
-        if workers.index == 0:
+    history = _fit(
+        network,
+        run,
+        asked | ends,
+        epochs,
+        steps,
+        records_folder,
+        batches,
+        validation.map(_with_lightness),
+        network,
+        options["model"],
+        [*each_epoch, *callbacks],
+        verbose,
+        workers,
+    )
+    return network, history
+
+
+def adapt(
+    records_folder,
+    run,
+    epochs=2,
+    size=224,
+    batch=32,
+    learning_rate=1e-4,
+    seed=0,
+    start_from=None,
+    verbose="auto",
+):
+    """Adapts the bundled classifier to grey photographs; called again on the same run, it goes on.
+
+    The loss is the mean squared difference of the standardized logits, which is 2 (1 - agreement),
+    where agreement is their cosine similarity. Batch normalization keeps the teacher's statistics.
+
+    Args:
+        records_folder: of :func:`koala_utils.records.prepare`; the stored embeddings are not used.
+        run: the folder of this run, as in :func:`train`.
+        size: side of the squares in pixels; 160 is three times as fast as 224.
+        start_from: a .safetensors file of another run.
+
+    Returns:
+        The student, a Keras model like :func:`koala_utils.embedding.load_extractor`'s, and the
+        history; its val_loss is measured on validation photographs of plain panchromatic film.
+
+    Raises:
+        As :func:`train`.
+    """
+    _check_numbers({"epochs": epochs, "batch": batch, "learning_rate": learning_rate})
+    steps = full_batches(records_folder, batch)
+    validation = records.validation_squares(records_folder, size, batch)
+    keras.utils.set_random_seed(seed)
+    teacher, student = classifier_for(size, TEACHER), classifier_for(size, TEACHER)
+    if start_from:
+        load_weights(student, start_from)
+    for layer in student.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+
+    def example(grey, rgb):
+        opinion = standardized(teacher(rgb * 2 - 1, training=False))
+        return tf.repeat(grey, 3, axis=-1) * 2 - 1, opinion
+
+    def batches(first_epoch, count):
+        data = records.training_squares(records_folder, size, batch, seed, first_epoch, count)
+        return data.map(
+            lambda rgb, _, draws: example(film.random_film(rgb, draws[0] + (1, 0)), rgb)
+        ).prefetch(2)
+
+    learner = keras.Model(student.input, standardized(student.output))
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps * epochs, alpha=0.01)
+    learner.compile(optimizer=keras.optimizers.Adam(rate), loss="mse")
+    asked = {"teacher": TEACHER, "epochs": epochs, "size": size, "batch": batch, "seed": seed}
+    asked |= {"learning_rate": learning_rate, "start_from": str(start_from)}
+    history = _fit(
+        learner,
+        Path(run),
+        asked,
+        epochs,
+        steps,
+        records_folder,
+        batches,
+        validation.map(lambda rgb, _: example(film.to_grey(rgb), rgb)),
+        student,
+        f"{TEACHER}_grey",
+        verbose=verbose,
+    )
+    return student, history
+
+
+def _fit(
+    model,
+    run,
+    asked,
+    epochs,
+    steps,
+    records_folder,
+    batches,
+    validation,
+    trained,
+    name,
+    callbacks=(),
+    verbose="auto",
+    workers=None,
+):
+    """What every training does in its folder: claim, go on from the newest checkpoint, fit, save.
+
+    Args:
+        model: compiled; `trained` is what is saved of it, as `name`.safetensors.
+        asked: the content of config.json.
+        steps: in an epoch.
+        batches: a function of (first epoch, number of epochs) that returns a dataset.
+
+    Returns:
+        The history.
+    """
+    workers = workers or cluster.Workers()
+    first = workers.index == 0  # of several workers, the first one writes
+    with alone(run) if first else contextlib.nullcontext():
+        if first:
             sweep(run)
             sweep(run / "samples")
-            claim(
-                run,
-                options
-                | ends
-                | {"extractor": prepared["extractor"], "start_from": str(start_from)},
-            )
-        first_epoch, history = resume(network, run)
-        if float(workers.mean([tf.constant(float(first_epoch))])[0]) != first_epoch:
+            claim(run, asked)
+        done, history = resume(model, run)
+        if not workers.agree(done):
             raise TrainingError(
-                f"{run}: the workers found different checkpoints there; give all of them the same shared folder."
+                f"{run}: the workers found different checkpoints there; give all of them the same"
+                " shared folder."
             )
-        if (
-            first_epoch >= epochs
-        ):  # nothing left to train; the checkpoint holds the weights before averaging
-            optimizer.finalize_variable_values(network.trainable_variables)
+        if done >= epochs:  # the checkpoint holds the weights before averaging
+            model.optimizer.finalize_variable_values(model.trainable_variables)
         else:
-            training = records.training_batches(
-                records_folder,
-                options["crop"],
-                batch,
-                options["seed"],
-                first_epoch * passes,
-                (epochs - first_epoch) * passes,
-                (workers.index, workers.count),
-            )
-            with _explained(records_folder, run, workers):
-                network.fit(
-                    training.map(_with_lightness),
+            with explained(run, lambda: records.check_shards(records_folder), workers.count):
+                model.fit(
+                    batches(done, epochs - done),
                     steps_per_epoch=steps,
-                    initial_epoch=first_epoch,
+                    initial_epoch=done,
                     epochs=epochs,
-                    validation_data=validation.map(_with_lightness),
-                    verbose=verbose if workers.index == 0 else 0,
+                    validation_data=validation,
+                    verbose=verbose if first else 0,
                     shuffle=False,  # the records are shuffled already
-                    callbacks=[
-                        *([keras.callbacks.SwapEMAWeights()] if options["average"] else []),
-                        cluster.MeanLogs(workers),
-                        RatioToGrey(validation),
-                        *(
-                            [
-                                Samples(validation, run / "samples"),
-                                keras.callbacks.TensorBoard(run / "tensorboard"),
-                            ]
-                            if workers.index == 0
-                            else []
-                        ),
-                        *callbacks,
-                        Checkpoint(
-                            run, history, writes=workers.index == 0
-                        ),  # last: a checkpoint means the whole epoch is done
-                    ],
+                    # The checkpoint is last: it means that the whole epoch is done.
+                    callbacks=[*callbacks, Checkpoint(run, history, first)],
                 )
-        if workers.index == 0:
-            save_weights(
-                network,
-                run / f"{options['model']}.safetensors",
-                {"extractor": prepared["extractor"], "epochs": epochs, **options},
+        if first:
+            about = {key: value for key, value in asked.items() if key != "start_from"}
+            save_weights(trained, run / f"{name}.safetensors", about | {"epochs": len(history)})
+    return history
+
+
+def complete(options, start_from=None):
+    """The options of a training with the defaults for those that are not given; see :func:`train`.
+
+    Raises:
+        TrainingError: an unknown option, or a value that cannot be used.
+        WeightsError: `start_from` is no weights file.
+    """
+    unknown = options.keys() - DEFAULTS.keys()
+    if unknown:
+        raise TrainingError(
+            f"no such training option: {', '.join(unknown)}; there are {', '.join(DEFAULTS)}."
+        )
+    defaults = dict(DEFAULTS)
+    if start_from:
+        began = read_metadata(find_weights(start_from))
+        defaults["model"] = began.get("model", "koala")
+        defaults["fusion"] = began.get("fusion") != "False"
+        if not str(start_from).endswith(".safetensors"):
+            plus = defaults["model"] == "koala-plus"
+            mean_error = float(began.get("mean_error", 0))
+            defaults |= FINE_TUNING | {"freeze": plus, "mean_error": mean_error}
+    options = defaults | options
+    model, stride = options["model"], STRIDES.get(options["model"])
+    if model not in BUILDERS:
+        raise TrainingError(f"no model is called {model!r}; there are {', '.join(BUILDERS)}.")
+    if options["freeze"] and model != "koala-plus":
+        raise TrainingError(
+            f"freeze keeps koala-plus's pretrained encoder as it is; {model} has none."
+        )
+    if options["mean_error"] and model != "koala-plus":
+        raise TrainingError(
+            f"mean_error adds to koala-plus's cross-entropy; {model}'s loss is that error already."
+        )
+    if options["schedule"] not in ("constant", "cosine"):
+        raise TrainingError(
+            f"no schedule is called {options['schedule']!r}; there are constant and cosine."
+        )
+    _check_numbers(options)
+    if options["crop"] % stride:
+        raise TrainingError(
+            f"a crop of {options['crop']} px is not a multiple of {stride}, as the network needs."
+        )
+    return options
+
+
+def _check_numbers(options):
+    for key in ("epochs", "crop", "batch", "passes"):
+        if options.get(key, 1) < 1:
+            raise TrainingError(f"{key} is {options[key]}, and must be at least 1.")
+    for key in ("learning_rate", "mean_error", "perceptual", "average"):
+        value, most = options.get(key, 0), 1 if key == "average" else math.inf
+        if not 0 <= value < most:  # which nan is not, either
+            raise TrainingError(
+                f"{key.replace('_', ' ')} is {value}, and must be a number from 0"
+                f" {'to less than 1' if most == 1 else 'up'}."
             )
-    return network, history
+
+
+def summary(model, history, run):
+    """What a training came to, in words; of what :func:`train` or :func:`adapt` returned."""
+    last = history[-1]
+    if "val_ratio" not in last:
+        return (
+            f"{len(history)} epochs done; agreement with the colour photographs' logits on"
+            f" validation photographs {1 - last['val_loss'] / 2:.3f}; weights in {run}"
+        )
+    text = (
+        f"{len(history)} epochs done; squared ab error on validation photographs"
+        f" {last['val_ratio']:.3f} of grey's; weights in {Path(run) / model.name}.safetensors"
+    )
+    if not last["val_ratio"] <= 1:
+        steps = int(model.optimizer.iterations) // len(history)
+        text += (
+            "\nWarning: above 1 is worse than no colour at all. Train for more epochs"
+            + (
+                f", or with a smaller batch: an epoch has only {steps} steps"
+                if steps < FEW_STEPS
+                else ""
+            )
+            + "."
+        )
+    return text
 
 
 def full_batches(records_folder, batch):
@@ -216,48 +393,18 @@ def full_batches(records_folder, batch):
     return count
 
 
-@contextlib.contextmanager
-def _explained(records_folder, run, workers):
-    """TensorFlow's errors in a training that have a reason which we can name."""
-    try:
-        yield
-    except (
-        tf.errors.UnavailableError,
-        tf.errors.AbortedError,
-        tf.errors.CancelledError,
-        tf.errors.DeadlineExceededError,
-    ) as error:
-        if workers.count == 1:
-            raise
-        raise TrainingError(
-            "another worker is gone; start all of them again, and they go on from the last checkpoint."
-        ) from error
-    except tf.errors.OpError as error:
-        if "No space left" in str(error):  # TensorBoard's writer
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run)) from error
-        records.check_shards(records_folder)
-        raise
+def ab_errors(truth, output):
+    """The squared error of each photograph's chroma in [-1, 1]: (N,)."""
+    return keras.ops.mean((chroma_of(output) - truth[..., :2]) ** 2, axis=(1, 2, 3))
 
 
 def _with_lightness(inputs, chroma):
-    """The truth as the losses take it, (N, H, W, 3): chroma and, for those that look at whole colours, lightness."""
+    """The truth as the losses take it, (N, H, W, 3): chroma and lightness."""
     return inputs, tf.concat([chroma, inputs[0]], axis=-1)
 
 
-def _optimizer(options, steps, workers):
-    rate = options["learning_rate"]
-    if options["schedule"] == "cosine":
-        rate = cosine(rate, steps)
-    elif options["schedule"] != "constant":
-        raise TrainingError(
-            f"no schedule is called {options['schedule']!r}; there are constant and cosine."
-        )
-    average = options["average"]
-    return cluster.Adam(rate, use_ema=bool(average), ema_momentum=average or 0.99, workers=workers)
-
-
 def cosine(rate, steps):
-    """A learning rate that rises from a tenth of `rate` to it over the first steps, and falls along a cosine to a hundredth."""
+    """A learning rate that rises to `rate`, and falls along a cosine to a hundredth of it."""
     warmup = min(500, steps // 10)
     return keras.optimizers.schedules.CosineDecay(
         rate / 10, steps - warmup, alpha=0.01, warmup_target=rate, warmup_steps=warmup
@@ -265,7 +412,7 @@ def cosine(rate, steps):
 
 
 def best_dtype():
-    """ "mixed_bfloat16" where the GPU or CPU multiplies in it, else "float32" (elsewhere it is emulated, slowly)."""
+    """ "mixed_bfloat16" where the GPU or CPU computes in it, else "float32"."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get(
@@ -286,7 +433,8 @@ def machine():
         for gpu in tf.config.list_physical_devices("GPU")
     ]
     hardware = ", ".join(gpus) or f"{os.cpu_count()} CPU cores ({_processor()})"
-    return f"{hardware}; Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    python, tensorflow = platform.python_version(), tf.__version__
+    return f"{hardware}; Python {python}, TensorFlow {tensorflow}, Keras {keras.__version__}"
 
 
 def _processor():
@@ -312,7 +460,8 @@ def claim(run, config):
         ]
         if differs:
             raise TrainingError(
-                f"{run}: was begun with {', '.join(differs)}; choose another folder or delete this one."
+                f"{run}: was begun with {', '.join(differs)}; choose another folder, or delete this"
+                " one."
             )
         return
     with replacing(path) as temporary:
@@ -320,31 +469,38 @@ def claim(run, config):
 
 
 def resume(network, run):
-    """Loads the newest checkpoint of a run: the number of epochs that are done, and their history."""
-    checkpoints = sorted(run.glob("checkpoint-*.weights.h5"))
-    if not checkpoints:
+    """Loads the newest checkpoint of a run; returns how many epochs are done, and their history."""
+    if not (checkpoints := checkpoints_of(run)):
         return 0, []
+    done, newest = max(checkpoints.items())
     network.optimizer.build(network.trainable_variables)
     try:
-        network.load_weights(checkpoints[-1])
+        network.load_weights(newest)
     except Exception as error:
         raise TrainingError(
-            f"{checkpoints[-1]}: damaged or of another architecture; delete it to go on from the"
+            f"{newest}: damaged or of another architecture; delete it to go on from the"
             " checkpoint before."
         ) from error
-    done = int(checkpoints[-1].name.split("-")[1].split(".")[0])
     history = read_history(run)[:done]
     if len(history) < done:
         raise DamagedError(f"{run / 'history.csv'}: damaged; choose another folder for this run.")
     return done, history
 
 
+def checkpoints_of(run):
+    """The checkpoints of a run: a dict from epochs done to path, the newest last."""
+    paths = Path(run).glob("checkpoint-*.weights.h5")
+    return dict(
+        sorted((int(path.name[len("checkpoint-") :].split(".")[0]), path) for path in paths)
+    )
+
+
 def read_history(run):
-    """The history of a run's folder, or of a csv file: a list of dicts of floats, one an epoch."""
+    """The history of a run's folder, or of a csv file: a list of dicts of floats, one per epoch."""
     path = Path(run)
     path = path / "history.csv" if path.is_dir() else path
     try:
-        with open(path, newline="", encoding="utf-8") as lines:
+        with path.open(newline="", encoding="utf-8") as lines:
             return [
                 {key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)
             ]
@@ -353,7 +509,7 @@ def read_history(run):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """After every epoch: the history, then the checkpoint; each file is whole or not there, and the last two are kept."""
+    """Writes the history and a checkpoint after every epoch; the last two checkpoints are kept."""
 
     def __init__(self, run, history, writes=True):
         super().__init__()
@@ -378,43 +534,32 @@ class Checkpoint(keras.callbacks.Callback):
         with replacing(self.run / "history.csv") as temporary:
             temporary.write_text(text.getvalue(), encoding="utf-8")
         with replacing(self.run / f"checkpoint-{epoch + 1:04d}.weights.h5") as temporary:
-            values = sum(
-                np.prod(variable.shape)
-                for variable in self.model.variables + self.model.optimizer.variables
-            )
-            make_room(
-                temporary, 4 * int(values) + 2**20
-            )  # h5py does not get over a disk that is full
+            variables = self.model.variables + self.model.optimizer.variables
+            values = sum(math.prod(variable.shape) for variable in variables)
+            make_room(temporary, 4 * values + 2**20)  # h5py does not get over a full disk
             self.model.save_weights(temporary)
-        for old in sorted(self.run.glob("checkpoint-*.weights.h5"))[:-2]:
+        for old in list(checkpoints_of(self.run).values())[:-2]:
             old.unlink()
 
 
 class RatioToGrey(keras.callbacks.Callback):
     """Adds val_ratio to the history: the validation's squared ab error as a share of plain grey's.
 
-    A loss alone says little: photographs differ in how colourful they are. 1 is as bad as no colour at all.
+    Photographs differ in how colourful they are, so the error alone says little. A ratio of 1 is as
+    bad as no colour at all.
     """
 
     def __init__(self, validation):
         super().__init__()
-        self.grey = float(
-            np.mean(
-                np.concatenate(
-                    [
-                        np.mean(np.square(chroma), axis=(1, 2, 3))
-                        for _, chroma in validation.as_numpy_iterator()
-                    ]
-                )
-            )
-        )
+        errors = [(chroma**2).mean((1, 2, 3)) for _, chroma in validation.as_numpy_iterator()]
+        self.grey = float(np.concatenate(errors).mean())
 
     def on_epoch_end(self, epoch, logs=None):
         logs["val_ratio"] = logs["val_ab_error"] / self.grey
 
 
 class Samples(keras.callbacks.Callback):
-    """After every epoch: a sheet of validation photographs as grey, output and truth, one below the other."""
+    """After every epoch: a sheet of validation photographs in three rows: grey, output, truth."""
 
     def __init__(self, validation, folder, photographs=8):
         super().__init__()
@@ -434,96 +579,3 @@ class Samples(keras.callbacks.Callback):
             Image.fromarray(np.round(sheet * 255).astype(np.uint8)).save(
                 temporary, "JPEG", quality=92
             )
-
-
-# ---------------------------------------------------------------- distillation of the classifier
-
-TEACHER = "mobilenet_v2"
-
-
-def adapt(
-    records_folder,
-    run,
-    epochs=2,
-    size=224,
-    batch=32,
-    learning_rate=1e-4,
-    seed=0,
-    start_from=None,
-    verbose="auto",
-):
-    """Adapts the bundled MobileNetV2 to grey photographs; called again on the same run, it goes on.
-
-    The loss is the mean squared difference of the standardized logits, which is 2 (1 - agreement), where agreement
-    is their cosine similarity. Batch normalization keeps the teacher's statistics.
-
-    Args:
-        records_folder: of :func:`koala_utils.records.prepare`; the stored embeddings are not used.
-        run: the folder of this run, as in :func:`koala_utils.training.train`.
-        size: side of the squares in pixels; 160 is three times as fast as the classifier's own 224.
-        start_from: weights of another run to begin with.
-
-    Returns:
-        The student, a Keras model like :func:`koala_utils.embedding.load_extractor`'s, and the history; its
-        val_loss is measured on validation photographs of plain panchromatic film.
-
-    Raises:
-        TrainingError, RecordsError, BusyError: as :func:`koala_utils.training.train`.
-    """
-    run = Path(run)
-    steps = full_batches(records_folder, batch)
-    keras.utils.set_random_seed(seed)
-    teacher, student = classifier_for(size, TEACHER), classifier_for(size, TEACHER)
-    if start_from:
-        load_weights(student, start_from)
-    for layer in student.layers:
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-
-    def opinion(rgb):
-        return standardized(teacher(rgb * 2 - 1, training=False))
-
-    def training_example(rgb, _, draws):
-        return tf.repeat(film.random_film(rgb, draws[0] + (1, 0)), 3, axis=-1) * 2 - 1, opinion(rgb)
-
-    def validation_example(rgb, _):
-        return tf.repeat(film.to_grey(rgb), 3, axis=-1) * 2 - 1, opinion(rgb)
-
-    learner = keras.Model(student.input, standardized(student.output))
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps * epochs, alpha=0.01)
-    learner.compile(optimizer=keras.optimizers.Adam(rate), loss="mse")
-    with alone(run):
-        sweep(run)
-        claim(
-            run,
-            {
-                "epochs": epochs,
-                "size": size,
-                "batch": batch,
-                "learning_rate": learning_rate,
-                "seed": seed,
-                "start_from": str(start_from),
-            },
-        )
-        first_epoch, history = resume(learner, run)
-        if first_epoch < epochs:
-            squares = records.training_squares(
-                records_folder, size, batch, seed, first_epoch, epochs - first_epoch
-            )
-            learner.fit(
-                squares.map(training_example).prefetch(2),
-                steps_per_epoch=steps,
-                initial_epoch=first_epoch,
-                epochs=epochs,
-                validation_data=records.validation_squares(records_folder, size, batch).map(
-                    validation_example
-                ),
-                verbose=verbose,
-                shuffle=False,
-                callbacks=[Checkpoint(run, history)],
-            )
-        save_weights(
-            student,
-            run / f"{TEACHER}_grey.safetensors",
-            {"teacher": TEACHER, "epochs": epochs, "size": size},
-        )
-    return student, history

@@ -18,11 +18,11 @@ RELEASED = Path(__file__).parent / "released"
 
 
 class WeightsError(ValueError):
-    """Weights that do not belong to the model, or a damaged file; the message says which and why."""
+    """Weights that are missing, damaged or another model's."""
 
 
 def save_weights(model, path, metadata=None):
-    """Writes all weights of a Keras model in half precision, with string metadata; never a half file.
+    """Writes all weights of a Keras model in half precision, with metadata; never a half file.
 
     Raises:
         WeightsError: a weight that half precision cannot hold.
@@ -42,7 +42,7 @@ def save_weights(model, path, metadata=None):
 
 
 def load_weights(model, path):
-    """Loads :func:`save_weights`' file into a built model; every tensor must be there, and none too many.
+    """Loads a file of :func:`save_weights`, which must hold exactly the model's tensors.
 
     Raises:
         WeightsError: no such file, damaged, wrong hash, or of another architecture.
@@ -66,14 +66,31 @@ def load_weights(model, path):
 
 
 def read_metadata(path):
-    """The metadata that was saved with weights, a dict of strings; errors as :func:`load_weights`."""
+    """The metadata of weights, a dict of strings; errors as :func:`load_weights`."""
     with _opened(path) as file:
         return file.metadata() or {}
 
 
+def find_weights(model):
+    """The file of a released model ("koala-plus"), or of a path that ends in .safetensors.
+
+    Raises:
+        WeightsError: neither.
+    """
+    if str(model).endswith(".safetensors"):
+        return Path(model)
+    models = {path.stem: path for path in RELEASED.glob("koala*.safetensors")}
+    if str(model) not in models:
+        raise WeightsError(
+            f"no model is called {str(model)!r}; there are {', '.join(sorted(models))},"
+            " or give a .safetensors file."
+        )
+    return models[str(model)]
+
+
 @contextlib.contextmanager
 def _opened(path):
-    """The opened file; one in the package's `released` folder is checked against its SHA256SUMS first."""
+    """The open file; a released one is checked against SHA256SUMS first."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights.")
@@ -89,7 +106,7 @@ def _opened(path):
 
 
 def check_hash(path):
-    """Compares a released file with SHA256SUMS (written by `sha256sum`), once as long as it does not change.
+    """Compares a released file with SHA256SUMS; again only when the file has changed.
 
     Raises:
         WeightsError: another hash, or a file that is not listed.

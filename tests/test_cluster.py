@@ -10,6 +10,7 @@ from helpers import files_in, finish, start
 from safetensors.numpy import load_file
 
 from koala_utils import records, training
+from koala_utils.cluster import Workers
 from koala_utils.training import TrainingError
 
 TRAIN = ["--crop", "32", "--batch", "6", "--passes", "3", "--epochs", "3", "--average", "0.9"]
@@ -126,6 +127,17 @@ def test_shares_of_a_batch_are_the_batch(bundled_records):
             ):
                 assert np.array_equal(mine, all_of[i::3])
         assert not np.array_equal(lightness[0], lightness[1])
+
+
+@pytest.mark.parametrize("numbers, agree", [([3, 3, 3], True), ([0, 2, 1], False), ([0], True)])
+def test_workers_agree_only_where_all_have_the_same_number(numbers, agree):
+    for index, number in enumerate(numbers):  # the third of 0, 2, 1 has their mean
+        mean = np.mean(numbers)
+        answers = iter([mean, np.mean(np.abs(numbers - mean))])
+        workers = Workers(index, len(numbers))
+        if workers.count > 1:
+            workers.mean = lambda _, answers=answers: [next(answers)]
+        assert workers.agree(number) == agree
 
 
 def test_batch_that_cannot_be_shared_out_is_refused(monkeypatch, bundled_records, tmp_path):

@@ -3,6 +3,7 @@
 Every fault is really caused, in processes and on disks of their own. The long tests are run by `make test-faults`.
 """
 
+import errno
 import json
 import os
 import random
@@ -30,6 +31,7 @@ from skimage.color import rgb2lab
 
 from koala_utils import records, training
 from koala_utils.app.cli import main
+from koala_utils.backend import WorkerError, explained
 from koala_utils.downloads import find_photos
 from koala_utils.files import BusyError, alone, replacing, sweep
 from koala_utils.film import grey_photo
@@ -312,7 +314,7 @@ def test_preparation_on_a_full_disk_goes_on_when_there_is_room(noisy, tmp_path, 
         ]
         assert main(arguments) == 1
         error = capsys.readouterr().err.splitlines()[-1]
-        assert_one_sentence(error, folder, "No space left", "make room")
+        assert_one_sentence(error, folder, "disk is full", "make room")
         assert files_in(folder) == ["manifest.json"]
         enlarge(folder, "20m")
         assert main(arguments) == 0
@@ -484,6 +486,31 @@ def test_shard_of_another_size_is_noticed_before_the_training_and_made_anew(
     assert not (tmp_path / "run" / "config.json").exists()
     prepare("bundled", copied, size=64, validation_share=0.52, progress=False)
     assert read_all(copied) == read_all(bundled_records)
+
+
+def test_adaptation_names_a_damaged_shard(copied, tmp_path):
+    shard = copied / "train-00000.tfrecord"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 255
+    shard.write_bytes(data)
+    with pytest.raises(RecordsError) as error:
+        training.adapt(copied, tmp_path / "run", epochs=1, size=32, batch=2, verbose=0)
+    assert_one_sentence(error, shard, "delete it", "koala prepare")
+
+
+def test_errors_of_tensorflow_are_explained(tmp_path):
+    full = tf.errors.ResourceExhaustedError(None, None, "a.tfrecord; No space left on device")
+    with pytest.raises(OSError) as error, explained(tmp_path):
+        raise full
+    assert error.value.errno == errno.ENOSPC and error.value.filename == str(tmp_path)
+    gone = tf.errors.UnavailableError(None, None, "connection reset")
+    with pytest.raises(WorkerError) as error, explained(tmp_path, workers=2):
+        raise gone
+    assert_one_sentence(error, "start all of them again")
+    looked = []
+    with pytest.raises(tf.errors.UnavailableError), explained(tmp_path, lambda: looked.append(1)):
+        raise gone
+    assert looked
 
 
 def test_shard_of_other_contents_is_named(copied, tmp_path):

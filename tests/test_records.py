@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -202,7 +203,8 @@ def test_other_preparation_in_the_same_folder_is_refused(prepared, folder_of_pho
     with pytest.raises(RecordsError) as error:
         prepare(folder=folder, progress=False, **options)
     assert str(folder) in str(error.value)
-    assert (next(iter(other)) if "source" not in other else "photographs") in str(error.value)
+    name = "photographs" if "source" in other else next(iter(other)).replace("_", " ")
+    assert_one_sentence(error, folder, name, "instead of", "delete this one")
 
 
 def test_extractor_that_cannot_be_had_does_not_claim_the_folder(folder_of_photos, tmp_path):
@@ -212,11 +214,96 @@ def test_extractor_that_cannot_be_had_does_not_claim_the_folder(folder_of_photos
     assert report["train"] + report["validation"] == 12
 
 
-def test_source_without_one_fit_photograph_is_an_error(tmp_path):
+def test_source_without_one_fit_photograph_is_an_error_and_leaves_room_for_another(tmp_path):
     save(np.full((50, 50, 3), 100, np.uint8), tmp_path / "photos" / "fog.png")
     with pytest.raises(photos.PhotoError) as error:
         prepare(tmp_path / "photos", tmp_path / "records", progress=False)
     assert_one_sentence(error, tmp_path / "photos", "nearly grey")
+    assert files_in(tmp_path / "records") == []
+
+
+def test_nothing_to_prepare_is_one_sentence_and_leaves_no_folder(tmp_path):
+    with pytest.raises(photos.PhotoError) as error:
+        prepare([], tmp_path / "records", progress=False)
+    assert_one_sentence(error, "no photographs")
+    assert not (tmp_path / "records").exists()
+
+
+@pytest.mark.parametrize("share", [10, 1, -0.1, float("nan")])
+def test_share_that_leaves_nothing_to_train_on_is_refused(folder_of_photos, tmp_path, share):
+    with pytest.raises(RecordsError) as error:
+        prepare(folder_of_photos, tmp_path / "records", validation_share=share, progress=False)
+    assert_one_sentence(error, share, "0.1")
+    assert not (tmp_path / "records").exists()
+
+
+def test_folder_is_named_after_its_source_and_another_photograph_makes_another(
+    folder_of_photos, tmp_path
+):
+    assert records.folder_for("bundled", tmp_path) == tmp_path / "records-bundled"
+    own = shutil.copytree(folder_of_photos, tmp_path / "holiday")
+    before = records.folder_for(own, tmp_path)
+    assert before.name.startswith("records-holiday-")
+    assert records.folder_for(own, tmp_path) == before
+    save(make_photo(99), own / "99.png")
+    assert records.folder_for(own, tmp_path) != before
+
+
+# ---------------------------------------------------------------- groups
+
+
+@pytest.fixture
+def table(folder_of_photos, tmp_path):
+    """A table that puts neighbours of twelve photographs into four groups: its path and the rows."""
+    source = shutil.copytree(folder_of_photos, tmp_path / "slides" / "train")
+    rows = {f"train/{i:02d}.png": f"run {i // 3}" for i in range(12)}
+    rows |= {f"train/{name}": "rest" for name in ("fog.png", "small.png", "half.jpg", "text.jpg")}
+    path = source.parent / "slides.csv"
+    path.write_text("file,run\n" + "".join(f"{file},{run}\n" for file, run in rows.items()))
+    return path, rows
+
+
+def test_groups_fall_to_one_side_whole(table, tmp_path):
+    path, rows = table
+    report = prepare(
+        path.parent / "train",
+        tmp_path / "records",
+        size=40,
+        validation_share=0.3,
+        progress=False,
+        groups=f"{path}:run",
+    )
+    sides = [
+        {rows[f"train/{name}"] for name, _, _ in read_all(tmp_path / "records", split)}
+        for split in ("train", "validation")
+    ]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+    assert report["train"] + report["validation"] == 12
+    with pytest.raises(RecordsError) as error:  # another split of the same photographs
+        prepare(path.parent / "train", tmp_path / "records", size=40, validation_share=0.3)
+    assert_one_sentence(error, "groups run instead of None")
+
+
+def test_share_of_groups_is_reached_and_something_is_left_for_training():
+    group_of = {number: str(number // 10) for number in range(400)}
+    for share, expected in ((0.0, 0), (0.1, 40), (0.25, 100), (0.999, 390)):
+        split = records._splitter(group_of, share)
+        sides = [split(number, None) for number in group_of]
+        assert sides.count("validation") == expected
+
+
+def test_table_that_does_not_name_every_photograph_is_refused(table, tmp_path):
+    path, _ = table
+    save(make_photo(99), path.parent / "train" / "99.png")
+    for groups, part in (
+        (f"{path}:run", "99.png"),
+        (f"{path}:year", "year"),
+        ("none.csv:run", "none.csv"),
+    ):
+        with pytest.raises(RecordsError) as error:
+            prepare(path.parent / "train", tmp_path / "records", groups=groups, progress=False)
+        assert_one_sentence(error, part)
+    assert not (tmp_path / "records").exists()
 
 
 def test_folder_without_records_is_an_error(tmp_path):
@@ -318,6 +405,23 @@ def test_blurred_embeddings_keep_their_spread_and_their_likeness():
     )  # of strengths between none and the most
     dropped = (blurred == 0).mean(-1)
     assert dropped.min() < 0.02 and 0.25 < dropped.max() < 0.36
+
+
+def test_draws_of_one_seed_are_not_another_s(bundled_records):
+    def draws(seed):
+        data = records.training_squares(bundled_records, 32, 6, seed, epochs=3)
+        return np.concatenate([draw for _, _, draw in data.as_numpy_iterator()])
+
+    first, second = draws(0), draws(1)
+    assert (first[:, 1] == np.arange(18)).all()
+    assert abs(first[0, 0] - second[0, 0]) > 1000  # the film and the embedding add 1 and 2
+
+
+def test_pipeline_for_many_epochs_is_made_at_once(bundled_records):
+    began = time.monotonic()
+    data = training_batches(bundled_records, crop=32, batch=6, epochs=3000)
+    next(iter(data))
+    assert len(data) == 3000 and time.monotonic() - began < 30
 
 
 def test_embedding_stays_with_its_photograph(bundled_records):

@@ -1,6 +1,8 @@
 """Training: a run begins, goes on as if never stopped, and refuses what it cannot do."""
 
 import json
+import shutil
+import types
 
 import keras
 import numpy as np
@@ -9,8 +11,9 @@ from helpers import assert_one_sentence, files_in, make_photo, save
 from PIL import Image
 from safetensors.numpy import load_file
 
-from koala_utils import records, training
+from koala_utils import embedding, records, training
 from koala_utils.embedding import load_extractor
+from koala_utils.files import BusyError, alone
 from koala_utils.network import build_network, chroma_of
 from koala_utils.training import TrainingError, train
 from koala_utils.weights import WeightsError, load_weights, read_metadata
@@ -54,7 +57,7 @@ def test_run_leaves_all_its_files(finished):
     assert not any("tmp" in name for name in names)
 
 
-def test_history_has_a_line_an_epoch_with_the_ratio_to_grey(finished, bundled_records):
+def test_history_has_one_line_per_epoch_with_the_ratio_to_grey(finished, bundled_records):
     run, network, history = finished
     assert [row["epoch"] for row in history] == [1, 2]
     assert training.read_history(run) == training.read_history(run / "history.csv")
@@ -80,6 +83,55 @@ def test_trained_weights_are_loaded_with_how_they_were_made(finished):
     )
     for one, other in zip(network.get_weights(), trained.get_weights()):
         assert np.abs(one - other).max() < 1e-3
+
+
+def test_fewer_epochs_than_are_done_change_nothing(finished, bundled_records, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    _, history = train(bundled_records, run, epochs=1, **TINY)
+    assert len(history) == 2
+    assert read_metadata(run / "koala.safetensors")["epochs"] == "2"
+
+
+def test_checkpoints_are_counted_as_numbers(tmp_path):
+    for epochs in (10_000, 9_999, 2):
+        (tmp_path / f"checkpoint-{epochs:04d}.weights.h5").touch()
+    assert list(training.checkpoints_of(tmp_path)) == [2, 9_999, 10_000]
+
+
+def test_error_is_of_each_photograph_where_the_last_batch_is_not_full(finished):
+    _, network, _ = finished
+    dice = np.random.default_rng(0)
+    light, vector = dice.uniform(-1, 1, (6, 32, 32, 1)), dice.normal(size=(6, 1000))
+    truth = dice.uniform(-1, 1, (6, 32, 32, 3)) * np.linspace(0, 1, 6)[:, None, None, None]
+    arrays = [array.astype(np.float32) for array in (light, vector, truth)]
+    measured = network.evaluate(arrays[:2], arrays[2], batch_size=4, verbose=0, return_dict=True)
+    output = chroma_of(network(arrays[:2], training=False))
+    error = np.mean((output - arrays[2][..., :2]) ** 2)
+    assert measured["ab_error"] == pytest.approx(error, rel=1e-4)
+
+
+def test_summary_says_what_is_worse_than_no_colour(tmp_path):
+    network = types.SimpleNamespace(
+        name="koala", optimizer=types.SimpleNamespace(iterations=np.array(4))
+    )
+    good = training.summary(network, [{"val_ratio": 0.8}], tmp_path)
+    assert "0.800 of grey's" in good and "koala.safetensors" in good and "worse" not in good
+    for ratio in (4.732, float("nan")):
+        bad = training.summary(network, [{"val_ratio": ratio}, {"val_ratio": ratio}], tmp_path)
+        assert "worse than no colour" in bad and "more epochs" in bad and "only 2 steps" in bad
+    network.optimizer.iterations = np.array(1000)
+    assert "steps" not in training.summary(network, [{"val_ratio": 1.2}], tmp_path)
+
+
+def test_released_model_is_fine_tuned_unless_asked_otherwise(finished):
+    options = training.complete({}, "koala-plus")
+    assert (options["model"], options["freeze"], options["crop"]) == ("koala-plus", True, 96)
+    assert options["learning_rate"] == 1e-4
+    options = training.complete({"freeze": False, "learning_rate": 1e-3}, "koala-plus")
+    assert not options["freeze"] and options["learning_rate"] == 1e-3
+    assert training.complete({}, "koala")["freeze"] is False
+    own = training.complete({}, finished[0] / "koala.safetensors")
+    assert own == training.DEFAULTS  # another run's: trained on as usual
 
 
 def test_samples_show_grey_output_and_truth(finished):
@@ -249,6 +301,14 @@ def test_unknown_option_is_refused_with_the_known_ones(bundled_records, tmp_path
         ({"model": "koala", "freeze": True}, TrainingError),
         ({"model": "koala", "mean_error": 1.0}, TrainingError),
         ({"start_from": "nowhere.safetensors"}, WeightsError),
+        ({"start_from": "wombat"}, WeightsError),
+        ({"learning_rate": float("nan")}, TrainingError),
+        ({"learning_rate": -1}, TrainingError),
+        ({"learning_rate": float("inf")}, TrainingError),
+        ({"mean_error": float("nan"), "model": "koala-plus"}, TrainingError),
+        ({"perceptual": -2.0}, TrainingError),
+        ({"average": 1.0}, TrainingError),
+        ({"passes": 0}, TrainingError),
     ],
 )
 def test_refused_request_is_one_sentence_and_does_not_claim_the_folder(
@@ -279,3 +339,76 @@ def test_config_tells_what_was_asked_for(finished):
 def test_precision_is_one_that_the_network_takes():
     assert training.best_dtype() in ("float32", "mixed_bfloat16")
     assert "TensorFlow" in training.machine()
+
+
+# ---------------------------------------------------------------- adaptation of the classifier
+
+SMALL = {"size": 96, "batch": 4, "verbose": 0}
+ADAPTED_EPOCHS = 6  # of a single batch each
+
+
+@pytest.fixture(scope="module")
+def adapted(bundled_records, tmp_path_factory):
+    run = tmp_path_factory.mktemp("grey")
+    return run, *training.adapt(bundled_records, run, epochs=ADAPTED_EPOCHS, **SMALL)
+
+
+def test_student_comes_nearer_to_the_teacher(adapted):
+    _, _, history = adapted
+    losses = [row["loss"] for row in history]
+    assert len(losses) == ADAPTED_EPOCHS and all(row["val_loss"] > 0 for row in history)
+    assert sum(losses[-2:]) / 2 < sum(losses[:2]) / 2
+
+
+def test_student_keeps_the_statistics_of_the_teacher_and_learns_the_rest(adapted):
+    _, student, _ = adapted
+    teacher = embedding.load_extractor("mobilenet_v2")
+    changed = {
+        variable.path.split("/")[-1]
+        for variable, old in zip(student.variables, teacher.variables)
+        if not np.allclose(variable.numpy(), old.numpy(), atol=1e-7)
+    }
+    assert "kernel" in changed
+    assert not changed & {"moving_mean", "moving_variance", "gamma", "beta"}
+
+
+def test_weights_fit_the_extractor_of_any_size(adapted):
+    run, student, _ = adapted
+    full = keras.applications.MobileNetV2(weights=None, classifier_activation=None)
+    load_weights(full, run / "mobilenet_v2_grey.safetensors")
+    assert np.allclose(full.get_weights()[0], student.get_weights()[0], atol=1e-2)
+
+
+def test_finished_run_is_found_and_another_request_is_refused(adapted, bundled_records):
+    run, _, history = adapted
+    assert "agreement" in training.summary(None, history, run)
+    _, again = training.adapt(bundled_records, run, epochs=ADAPTED_EPOCHS, **SMALL)
+    assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in history])
+    with pytest.raises(TrainingError):
+        training.adapt(bundled_records, run, epochs=ADAPTED_EPOCHS, **SMALL | {"size": 128})
+
+
+def test_two_runs_on_one_folder_are_refused_and_so_is_a_batch_that_is_never_full(
+    adapted, bundled_records, tmp_path
+):
+    run, _, _ = adapted
+    with alone(run), pytest.raises(BusyError) as error:
+        training.adapt(bundled_records, run, epochs=ADAPTED_EPOCHS, **SMALL)
+    assert_one_sentence(error, run.name, "another run")
+    with pytest.raises(TrainingError) as error:
+        training.adapt(bundled_records, tmp_path / "run", **SMALL | {"batch": 1000})
+    assert_one_sentence(error, "1000", "smaller batch")
+    assert not (tmp_path / "run").exists()
+
+
+def test_standardized_tensors_equal_standardized_arrays():
+    logits = np.random.default_rng(0).normal(3, 2, (4, 1000)).astype(np.float32)
+    assert np.allclose(embedding.standardized(logits), embedding.standardize(logits), atol=1e-4)
+
+
+def test_adaptation_refuses_numbers_that_make_no_sense(bundled_records, tmp_path):
+    for wrong in ({"learning_rate": float("nan")}, {"learning_rate": -1}, {"epochs": 0}):
+        with pytest.raises(TrainingError) as error:
+            training.adapt(bundled_records, tmp_path / "run", **SMALL | wrong)
+        assert_one_sentence(error, next(iter(wrong.values())))
+    assert not (tmp_path / "run").exists()

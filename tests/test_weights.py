@@ -154,26 +154,29 @@ def test_files_of_the_package_are_the_listed_ones():
     lines = (weights.RELEASED / "SHA256SUMS").read_text().splitlines()
     listed = {name: digest for digest, name in (line.split() for line in lines)}
     assert listed.keys() == {path.name for path in weights.RELEASED.glob("*.safetensors")}
-    assert {"koala.safetensors", "mobilenet_v2.safetensors"} <= listed.keys()
+    assert {"koala.safetensors", "koala-plus.safetensors"} <= listed.keys()
     for name, digest in listed.items():
         assert hashlib.sha256((weights.RELEASED / name).read_bytes()).hexdigest() == digest
         weights.check_hash(weights.RELEASED / name)
 
 
-@pytest.mark.parametrize(
-    "name, megabytes",
-    [("koala", 16), ("koala-plus", 25), ("mobilenet_v2", 8), ("mobilenet_v2_grey", 8)],
-)
-def test_released_weights_are_small_and_in_half_precision(name, megabytes):
-    path = weights.RELEASED / f"{name}.safetensors"
-    assert path.stat().st_size < megabytes * 1e6
-    with open(path, "rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-    assert {entry["dtype"] for key, entry in header.items() if key != "__metadata__"} == {"F16"}
+def test_released_weights_are_small_and_in_half_precision():
+    paths = list(weights.RELEASED.glob("*.safetensors"))
+    assert sum(path.stat().st_size for path in paths) < 60e6
+    for path in paths:
+        with path.open("rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        assert {entry["dtype"] for key, entry in header.items() if key != "__metadata__"} == {"F16"}
 
 
-def test_released_weights_total_at_most_45_megabytes():
-    assert sum(path.stat().st_size for path in weights.RELEASED.glob("*.safetensors")) < 45e6
+def test_weights_are_found_by_a_released_model_s_name_or_a_path(tmp_path):
+    assert weights.find_weights("koala-plus") == weights.RELEASED / "koala-plus.safetensors"
+    path = tmp_path / "mine.safetensors"
+    assert weights.find_weights(path) == weights.find_weights(str(path)) == path
+    for other in ("wombat", tmp_path / "mine.h5"):
+        with pytest.raises(WeightsError) as error:
+            weights.find_weights(other)
+        assert_one_sentence(error, other, "koala-plus")
 
 
 def test_weights_of_full_precision_are_loaded_too(tmp_path):
