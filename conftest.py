@@ -55,8 +55,10 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    from xdist.scheduler import LoadScopeScheduling
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
 
-    scheduler = LoadScopeScheduling(config, log)
+    scheduler = LoadFileScheduling(config, log)
     scheduler._split_scope = scope_of
     return scheduler
