@@ -1,6 +1,7 @@
 # make course   set up and run the course end to end on the bundled photographs
 # make test     the unit tests, and every notebook
 # make test-faults  the long tests: what runs is killed and broken, for some minutes
+# make lint     form and likely mistakes of all code, the notebooks' too; it changes nothing
 # make report   every figure and table of report/, from the released weights and the photographs
 # make book     the notebooks, the report and the texts as a site, in work/book; it reads with no network
 # make refresh  the notebooks' outputs, executed and written back; NOTEBOOKS="1 5" takes only those
@@ -9,27 +10,31 @@
 # make lab      JupyterLab on the notebooks
 # make demo     a page on which you colour your own photographs, for this computer alone
 # make study    the colour Turing test: can you tell recoloured photographs from real ones?
-# Python 3.11 or newer and make are all that is needed: make setup PYTHON=python3.12 takes another one.
+# Python 3.11, 3.12 or 3.13 and make are all that is needed: make setup PYTHON=python3.12 takes another one.
 
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: course test test-faults quick report book refresh setup lab demo study
+.PHONY: course test test-faults lint quick report book refresh setup lab demo study
 .DEFAULT_GOAL := course
 
 course: setup
 	@$(BIN)/python notebooks/run.py
 
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-faults: setup
-	@$(BIN)/python -m pytest tests -m faults
+	@$(BIN)/python -m pytest -n $(WORKERS) tests -m faults
+
+lint: setup
+	@$(BIN)/ruff check && $(BIN)/ruff format --check
 
 SLOW = training adaptation report
 
 quick: setup
-	@$(BIN)/python -m pytest tests $(SLOW:%=--ignore=tests/test_%.py) -k "not on_the_test_photographs and not killed_run and not prepared_trained"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests $(SLOW:%=--ignore=tests/test_%.py) -k "not on_the_test_photographs and not killed_run and not prepared_trained"
 
 report: setup
 	@$(BIN)/python report/build.py
@@ -44,10 +49,10 @@ refresh: setup
 setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make setup PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "TensorFlow needs Python 3.11, 3.12 or 3.13, and this is " + sys.version.split()[0] + "; make setup PYTHON=python3.12 takes another.")'
 	@echo "installing into .venv (about 2 GB, some minutes) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[course,report,book,test]"
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[course,report,book,test]"
 	@touch $@
 	@echo "installed; next: make course, or make lab"
 

@@ -1,9 +1,11 @@
-"""Runs the notebooks of the course in order, a line each: what `make course` does after the installation.
+"""Runs the notebooks of the course in order: `make course`, once installed.
 
     python notebooks/run.py [--refresh] [NUMBER ...]
 
-The executed copies, with all their figures, go to work/notebooks; the notebooks themselves stay as they are. With --refresh, which is
-`make refresh`, the notebooks and their solutions are written back with their new outputs, and with nothing else changed.
+It prints one line per notebook. The executed copies, with all their figures,
+go to work/notebooks; the notebooks themselves stay as they are. With --refresh,
+which is `make refresh`, the notebooks and their solutions are written back with
+their new outputs, and with nothing else changed.
 """
 
 import argparse
@@ -21,10 +23,8 @@ HERE = Path(__file__).parent
 
 
 def execute(notebook, folder):
-    """Executes a notebook in a folder; only the cells' outputs and numbers change."""
-    before = dict(
-        notebook.metadata
-    )  # the kernel would write the Python version of this computer into it
+    """Executes a notebook in a folder; only outputs and numbers change."""
+    before = dict(notebook.metadata)  # the kernel adds this computer's Python
     try:
         NotebookClient(
             notebook,
@@ -34,8 +34,8 @@ def execute(notebook, folder):
             record_timing=False,
             store_widget_state=False,
             coalesce_streams=True,
-            extra_arguments=["--log-level=40"],
-        ).execute()  # errors only: warnings would break the lines
+            extra_arguments=["--log-level=40"],  # errors alone
+        ).execute()
     finally:
         notebook.metadata = nbformat.from_dict(before)
         add_alt_texts(notebook)
@@ -66,7 +66,7 @@ def add_alt_texts(notebook):
 
 
 def run(path):
-    """Executes one notebook and writes the executed copy, also of one that failed."""
+    """Executes one notebook and writes the copy, also of one that failed."""
     notebook = nbformat.read(path, as_version=4)
     try:
         execute(notebook, path.parent)
@@ -77,7 +77,7 @@ def run(path):
 
 
 def refresh(path):
-    """Executes one notebook and writes it back; one that fails stays as it is."""
+    """Executes one notebook and writes it back unless it fails."""
     notebook = nbformat.read(path, as_version=4)
     execute(notebook, path.parent)
     with replacing(path) as temporary:
@@ -104,30 +104,30 @@ def main():
     )
     paths = [path for path in found if not numbers or path.name[:2] in numbers]
     for number, path in enumerate(paths, 1):
-        print(
-            f"{number}/{len(paths)}  {path.relative_to(HERE).with_suffix('').as_posix():<26}",
-            end="",
-            flush=True,
-        )
+        name = path.relative_to(HERE).with_suffix("").as_posix()
+        print(f"{number}/{len(paths)}  {name:<26}", end="", flush=True)
         began = time.monotonic()
         try:
             refresh(path) if options.refresh else run(path)
         except CellExecutionError as error:
             print("failed\n", error, sep="")
-            parser.exit(
-                1,
-                f"{path.name} stopped at an error"
-                + (
-                    "; it was left as it is.\n"
-                    if options.refresh
-                    else f"; its cells are in {WORK / 'notebooks' / path.name}. Paste it with the output of `koala check` into a bug report.\n"
-                ),
-            )
+            executed = WORK / "notebooks" / path.name
+            left = "it was left as it is."
+            if not options.refresh:
+                left = (
+                    f"its cells are in {executed}. Paste it with the output of"
+                    " `koala check` into a bug report."
+                )
+            parser.exit(1, f"{path.name} stopped at an error; {left}\n")
         print(f"{time.monotonic() - began:6.0f} s")
     if not options.refresh:
         print(
-            f"\ncolour photographs:  {REPORT / 'figures'}\nexecuted notebooks:  {WORK / 'notebooks'}"
-            "\nto read and change them:  make lab\nyour own photographs:  make demo, or .venv/bin/koala colorize PHOTO"
+            f"\ncolour photographs:  {REPORT / 'figures'}",
+            f"executed notebooks:  {WORK / 'notebooks'}",
+            "to read and change them:  make lab",
+            "your own photographs:  make demo, or",
+            "                       .venv/bin/koala colorize PHOTO",
+            sep="\n",
         )
 
 

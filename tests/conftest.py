@@ -30,18 +30,19 @@ def empty_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def published(monkeypatch):
-    """The folder of the published photographs; a test that needs them is skipped by name where they are absent."""
+    """The folder of the published photographs; skips a test that needs them where they are not."""
     if not (DATA / "test" / "nips2017").is_dir() or not (DATA / "historical" / "fsa_owi").is_dir():
-        pytest.skip(
-            f"the published photographs are not in {DATA}; set KOALA_DATA_DIR to a folder that holds them"
-        )
+        pytest.skip(f"the published photographs are not in {DATA}, which KOALA_DATA_DIR names")
     monkeypatch.setenv("KOALA_DATA_DIR", str(DATA))
     return DATA
 
 
 class Site:
-    """A web site on this machine: `pages` maps paths to (status, body, declared length), or to a function that answers with a
-    request handler; `requests` lists what was asked."""
+    """A web site on this machine.
+
+    `pages` maps each path to (status, body, declared length), or to a function that answers by the
+    request's handler. `requests` lists the paths that were asked for.
+    """
 
     def __init__(self):
         self.pages, self.requests = {}, []
@@ -94,7 +95,7 @@ def dead_url(monkeypatch):
 
 @pytest.fixture(scope="session")
 def network():
-    """The network with random weights whose last layer is amplified, so that its colours are vivid."""
+    """The network with random weights; its last layer is amplified to give vivid colours."""
     import keras
 
     from koala_utils import lab
@@ -112,7 +113,7 @@ def network():
 
 @pytest.fixture(scope="session")
 def model_file(network, tmp_path_factory):
-    """A weights file that colours vividly and at random: for whatever does not depend on the released weights."""
+    """Weights that colour vividly and at random, for what needs no released weights."""
     from koala_utils.weights import save_weights
 
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"

