@@ -155,7 +155,7 @@ def main():
     options = parser.parse_args()
     rows = []
     if options.output.exists():
-        with open(options.output, newline="", encoding="utf-8") as lines:
+        with Path(options.output).open(newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
     for name in options.only:
         if name in [row["variant"] for row in rows]:
@@ -173,7 +173,7 @@ def main():
             }
         )
         print(rows[-1], flush=True)
-        with open(options.output, "w", newline="", encoding="utf-8") as lines:
+        with Path(options.output).open("w", newline="", encoding="utf-8") as lines:
             writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

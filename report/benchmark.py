@@ -55,9 +55,10 @@ def side_by_side(ways, turns):
 
 KOALA = """
 import sys
+from pathlib import Path
 from koala_utils.app.cli import main
 status = main(sys.argv[2:])
-with open(sys.argv[1], "w") as file, open("/proc/self/status") as lines:
+with Path(sys.argv[1]).open("w") as file, Path("/proc/self/status").open() as lines:
     file.write(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 sys.exit(status)
 """
@@ -448,7 +449,7 @@ def main():
     print(caption)
     if options.quick or options.only:
         return
-    with open(REPORT / "tables" / "speed.csv", "w", newline="", encoding="utf-8") as file:
+    with (REPORT / "tables" / "speed.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([COLUMNS, *rows])
     (REPORT / "tables" / "speed.txt").write_text(caption + "\n", encoding="utf-8")

@@ -87,7 +87,7 @@ def training_hours():
 
 
 def read_rows(path):
-    with open(path, newline="", encoding="utf-8") as lines:
+    with path.open(newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
 
 

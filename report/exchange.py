@@ -128,7 +128,7 @@ def main():
                 )
                 scores.append((model, name, evaluation.ab_error(output, photo), grey_error))
     accuracy = dict(zip(vectors, np.mean(right, axis=0)))
-    with open(options.output, "w", newline="", encoding="utf-8") as lines:
+    with Path(options.output).open("w", newline="", encoding="utf-8") as lines:
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(["embedding", "top1", "koala", "koala-plus 0"])
         for name in vectors:

@@ -131,7 +131,7 @@ def main():
     options = parser.parse_args()
     rows = []
     if options.output.exists():
-        with open(options.output, newline="", encoding="utf-8") as lines:
+        with Path(options.output).open(newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
     squares, embeddings = load(
         options.records, "train", None if "photographs" in options.only else PHOTOGRAPHS
@@ -153,7 +153,7 @@ def main():
         )
         print(rows[-1], flush=True)
         with replacing(options.output) as temporary:
-            with open(temporary, "w", newline="", encoding="utf-8") as lines:
+            with temporary.open("w", newline="", encoding="utf-8") as lines:
                 writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)

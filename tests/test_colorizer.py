@@ -11,7 +11,7 @@ from helpers import (
 from PIL import Image
 from skimage.color import rgb2lab
 
-from koala_utils import colorizer, evaluation, film
+from koala_utils import border, colorizer, evaluation, film
 from koala_utils.colorizer import colorize, recombine, shrink
 from koala_utils.downloads import BUNDLED, find_photos
 from koala_utils.embedding import ExtractorError, embed

@@ -56,7 +56,7 @@ def served(folder, *command):
         "KOALA_WORK_DIR": str(folder / "work"),
         "KOALA_DATA_DIR": str(folder / "none"),
     }
-    log = open(folder / "server.log", "w+")
+    log = (folder / "server.log").open("w+")
     server = subprocess.Popen(
         [sys.executable, "-m", *command, f"--port={port}", "--no-browser"],
         cwd=PAGES,

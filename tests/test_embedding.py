@@ -16,8 +16,8 @@ from koala_utils.embedding import BUNDLED as BASE
 from koala_utils.embedding import (
     DEFAULT,
     EXTRACTORS,
-    efficientnet_lite,
     ExtractorError,
+    efficientnet_lite,
     embed,
     extractor_input,
     load_extractor,
