@@ -1,4 +1,4 @@
-"""Collections, folders, globs and lists of urls -> paths of photographs, downloaded where needed."""
+"""Collections, folders, globs and lists of urls -> paths of photographs, downloaded if needed."""
 
 import concurrent.futures
 import contextlib
@@ -51,13 +51,13 @@ def find_photos(source="bundled"):
     """Paths of all photographs of a source, sorted.
 
     Args:
-        source: one of `COLLECTIONS`; a photograph; a folder, searched with its subfolders; a glob; a
-            text file of urls, which are downloaded; or a list of these. In a list of several a text
-            file is not a list of urls, and what is missing stays in, so that whoever reads it names it.
+        source: one of `COLLECTIONS`; a photograph; a folder, searched with its subfolders; a glob;
+            a text file of urls, which are downloaded; or a list of these. In a list of several a
+            text file is not a list of urls. What is missing stays in: whoever reads it names it.
 
     Returns:
-        A list of `Path`, never empty. The photographs of urls that gave none are in it: a list of urls
-        has the same paths every time, and reading such a path raises a PhotoError with the reason.
+        A list of `Path`, never empty. Of a list of urls it is the same every time: dead links have
+        a path too, and reading that raises a PhotoError with the reason.
 
     Raises:
         PhotoError: no such source, or no photograph in it.

@@ -21,8 +21,8 @@ class DamagedError(ValueError):
 class replacing:
     """Context of a temporary path beside `path` that replaces it when the block ends well.
 
-    A reader sees the old file or the whole new one. A block that fails or is killed leaves the old one;
-    :func:`sweep` deletes what a killed block leaves beside it.
+    A reader sees the old file or the whole new one. A block that fails or is killed leaves the old
+    one; :func:`sweep` deletes what a killed block leaves beside it.
     """
 
     def __init__(self, path):
@@ -62,7 +62,7 @@ def sweep(folder, ending=""):
 
 @contextlib.contextmanager
 def alone(folder, wait=False, part=""):
-    """Context that one process at a time may enter for a folder; the system ends it with the process.
+    """Context that one process at a time may enter for a folder; it ends with the process.
 
     Args:
         folder: made where it does not exist.
@@ -121,7 +121,7 @@ def explain(error):
         return f"{where}the disk is full; make room and run the same command again, what is done is kept."
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return (
-            f"{where}may not be written or read ({error.strerror}); choose another folder, or ask for"
-            " permission."
+            f"{where}may not be written or read ({error.strerror}); choose another folder, or ask"
+            " for permission."
         )
     return f"{where}{error.strerror or error}."
