@@ -153,8 +153,8 @@ def collection(name):
     except Exception as error:
         raise PhotoError(
             f"the collection {name!r} is not complete in {data_dir()} and could not be downloaded"
-            f" ({type(error).__name__}); connect to the network once, set KOALA_DATA_DIR to a folder"
-            " that holds it, or use the bundled photographs."
+            f" ({type(error).__name__}); connect to the network once, set KOALA_DATA_DIR to a"
+            " folder that holds it, or use the bundled photographs."
         ) from error
 
 
@@ -225,8 +225,8 @@ def read_urls(path):
     urls = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
     if not any("://" in url for url in urls):
         raise PhotoError(
-            f"{path}: a text file without a url; a list of urls has one url per line, with http:// or"
-            " https://."
+            f"{path}: a text file without a url; a list of urls has one url per line, with http://"
+            " or https://."
         )
     return urls
 

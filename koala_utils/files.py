@@ -118,7 +118,9 @@ def explain(error):
     """What an OSError of the command line means, and what to do, in a sentence."""
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{where}the disk is full; make room and run the same command again, what is done is kept."
+        return (
+            f"{where}the disk is full; make room and run the command again, what is done is kept."
+        )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return (
             f"{where}may not be written or read ({error.strerror}); choose another folder, or ask"

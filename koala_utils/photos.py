@@ -586,8 +586,8 @@ def _xmp_of(metadata):
     """The XMP of a result: the photograph's, and where "colored_by" names a model, what made it.
 
     The lightness was taken by a camera, and the colours were made by a trained model. IPTC calls
-    that compositeWithTrainedAlgorithmicMedia. Its algorithmicallyEnhanced is for corrections of what
-    the camera recorded.
+    that compositeWithTrainedAlgorithmicMedia. Its algorithmicallyEnhanced is for corrections of
+    what the camera recorded.
     """
     xmp, model = metadata.get("xmp"), metadata.get("colored_by")
     if xmp:
@@ -620,8 +620,8 @@ def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
 
     Args:
         rgb: uint8 or uint16 (H, W, 3). PNG and TIFF keep 16 bits; other formats get 8.
-        metadata: of :class:`Photo`. With "colored_by", a model's name, the XMP says that the colours
-            are a trained model's.
+        metadata: of :class:`Photo`. With "colored_by", a model's name, the XMP says that the
+            colours are a trained model's.
         alpha: uint8 (H, W). In a format without transparency the photograph is laid on white.
         quality: 1 to 100, of JPEG, WebP, AVIF and HEIC.
 
