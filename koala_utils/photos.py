@@ -348,22 +348,18 @@ def _read_tiff(file, number, max_pixels, short_side):
         _check_pixels(page.imagewidth, page.imagelength, max_pixels)
         values, alpha = _values_of_page(page, file)
 
-        def bytes_of(tag):
-            value = page.tags[tag].value if tag in page.tags else b""
-            return value if isinstance(value, bytes) else bytes(value)
-
         dpi, more = None, {}
         with contextlib.suppress(Exception):
             unit = {2: 1, 3: 2.54}[int(page.tags.valueof(0x0128, 2))]
             dpi = [unit * n / d for n, d in (page.tags[0x011A].value, page.tags[0x011B].value)]
-        for key, tag in (("xmp", 700), ("iptc", 33723)):
+        for key, tag in (("profile", 34675), ("xmp", 700), ("iptc", 33723)):
             with contextlib.suppress(Exception):
-                more[key] = bytes_of(tag)
+                more[key] = bytes(page.tags[tag].value)
         exif = Image.Exif()
         with contextlib.suppress(Exception):
             exif.endian = tiff.byteorder
             exif.load_from_fp(file, page.offset)
-        return values, alpha, *_sort_out(exif, bytes_of(34675), dpi, **more)
+        return values, alpha, *_sort_out(exif, dpi=dpi, **more)
 
 
 def _values_of_page(page, file):
@@ -391,7 +387,9 @@ def _values_of_page(page, file):
     values = values[..., :colors]
     if kind == PALETTE:
         table = np.asarray(page.colormap)
-        values = (table if table.max() < 256 else table >> 8).T.astype(np.uint8)[values[..., 0]]
+        values = (table if table.max() < 256 else table >> 8).T.astype(np.uint8)[
+            values[..., 0].astype(int)
+        ]
     else:
         values = _unsigned(values, bits)
     if kind == WHITE_IS_ZERO:
