@@ -1,4 +1,4 @@
-"""Collections, folders, globs and lists of urls -> paths of photographs, downloaded where needed."""
+"""Collections, folders, globs and lists of urls -> paths of photographs, downloaded if needed."""
 
 import concurrent.futures
 import contextlib
@@ -51,13 +51,13 @@ def find_photos(source="bundled"):
     """Paths of all photographs of a source, sorted.
 
     Args:
-        source: one of `COLLECTIONS`; a photograph; a folder, searched with its subfolders; a glob; a
-            text file of urls, which are downloaded; or a list of these. In a list of several a text
-            file is not a list of urls, and what is missing stays in, so that whoever reads it names it.
+        source: one of `COLLECTIONS`; a photograph; a folder, searched with its subfolders; a glob;
+            a text file of urls, which are downloaded; or a list of these. In a list of several a
+            text file is not a list of urls. What is missing stays in: whoever reads it names it.
 
     Returns:
-        A list of `Path`, never empty. The photographs of urls that gave none are in it: a list of urls
-        has the same paths every time, and reading such a path raises a PhotoError with the reason.
+        A list of `Path`, never empty. Of a list of urls it is the same every time: dead links have
+        a path too, and reading that raises a PhotoError with the reason.
 
     Raises:
         PhotoError: no such source, or no photograph in it.
@@ -153,8 +153,8 @@ def collection(name):
     except Exception as error:
         raise PhotoError(
             f"the collection {name!r} is not complete in {data_dir()} and could not be downloaded"
-            f" ({type(error).__name__}); connect to the network once, set KOALA_DATA_DIR to a folder"
-            " that holds it, or use the bundled photographs."
+            f" ({type(error).__name__}); connect to the network once, set KOALA_DATA_DIR to a"
+            " folder that holds it, or use the bundled photographs."
         ) from error
 
 
@@ -225,8 +225,8 @@ def read_urls(path):
     urls = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
     if not any("://" in url for url in urls):
         raise PhotoError(
-            f"{path}: a text file without a url; a list of urls has one url per line, with http:// or"
-            " https://."
+            f"{path}: a text file without a url; a list of urls has one url per line, with http://"
+            " or https://."
         )
     return urls
 

@@ -23,8 +23,8 @@ class DamagedError(ValueError):
 class replacing:
     """Context of a temporary path beside `path` that replaces it when the block ends well.
 
-    A reader sees the old file or the whole new one. A block that fails or is killed leaves the old one;
-    :func:`sweep` deletes what a killed block leaves beside it.
+    A reader sees the old file or the whole new one. A block that fails or is killed leaves the old
+    one; :func:`sweep` deletes what a killed block leaves beside it.
     """
 
     def __init__(self, path):
@@ -64,7 +64,7 @@ def sweep(folder, ending=""):
 
 @contextlib.contextmanager
 def alone(folder, wait=False, part=""):
-    """Context that one process at a time may enter for a folder; the system ends it with the process.
+    """Context that one process at a time may enter for a folder; it ends with the process.
 
     Args:
         folder: made where it does not exist.
@@ -120,11 +120,13 @@ def explain(error):
     """What an OSError of the command line means, and what to do, in a sentence."""
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{where}the disk is full; make room and run the same command again, what is done is kept."
+        return (
+            f"{where}the disk is full; make room and run the command again, what is done is kept."
+        )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return (
-            f"{where}may not be written or read ({error.strerror}); choose another folder, or ask for"
-            " permission."
+            f"{where}may not be written or read ({error.strerror}); choose another folder, or ask"
+            " for permission."
         )
     return f"{where}{error.strerror or error}."
 

@@ -1,7 +1,7 @@
 """A file -> an upright photograph in sRGB, uint8 (H, W, 3), and back to a file with its metadata.
 
-Every photograph of the project enters here, so rotation, colour spaces, bit depths and bad files are
-handled once. Nothing in this module needs TensorFlow.
+Every photograph of the project enters here, so rotation, colour spaces, bit depths and bad files
+are handled once. Nothing in this module needs TensorFlow.
 """
 
 import contextlib
@@ -74,10 +74,9 @@ class Photo:
     """One photograph, upright and in sRGB.
 
     Attributes:
-        rgb: uint8 (H, W, 3). The colours are not mixed with the background; where the photograph is
-            fully transparent they are white.
-        metadata: for :func:`save_photo`; a dict with those of "exif", "xmp", "iptc" (bytes) and "dpi"
-            (two floats) that the file has and that can be written again, without the orientation.
+        rgb: uint8 (H, W, 3), not mixed with a background; white where it is fully transparent.
+        metadata: for :func:`save_photo`; a dict with those of "exif", "xmp", "iptc" (bytes) and
+            "dpi" (two floats) that the file has, without the orientation.
         alpha: uint8 (H, W), 255 where the photograph is opaque; None where all of it is.
         deep: uint16 (H, W, 3), the same picture where the file has more than 8 bits; else None.
     """
@@ -94,9 +93,9 @@ class Photo:
 def load_photo(path, page=0, max_pixels=MAX_PIXELS, short_side=None):
     """Reads all of a photograph that a result should keep.
 
-    Its orientation is applied, and its colours are converted from its ICC profile to sRGB. Numbers of
-    any depth are taken at their word: white is the largest integer of the file's bits, or 1.0 in
-    floating point. An animation gives its first frame.
+    Its orientation is applied, and its colours are converted from its ICC profile to sRGB. Numbers
+    are taken at their word: white is the largest integer of the file's bits, or 1.0 in floating
+    point. An animation gives its first frame.
 
     Args:
         path: a file, or an open binary file.
@@ -109,7 +108,7 @@ def load_photo(path, page=0, max_pixels=MAX_PIXELS, short_side=None):
         A :class:`Photo`.
 
     Raises:
-        PhotoError: missing, not a photograph, damaged, too large or not understood, in one sentence.
+        PhotoError: missing, no photograph, damaged, too large or not understood, in a sentence.
     """
     with _opened(path) as file:
         read = _read_tiff if _is_tiff(file) else _read_other
@@ -171,7 +170,7 @@ def count_pixels(path, page=0):
             with tifffile.TiffFile(file) as tiff:
                 chosen = _page_of(tiff, page)
                 return chosen.imagewidth * chosen.imagelength
-        with Image.open(file, formats=FORMATS) as image:
+        with _open_image(file) as image:
             return image.width * image.height
 
 
@@ -232,18 +231,21 @@ HINTS = {
 }
 
 
+def _open_image(file):
+    start = file.read(16)
+    file.seek(0)
+    try:
+        return Image.open(file, formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        hints = (text for head, text in HINTS.items() if re.match(head, start, re.DOTALL))
+        raise PhotoError(next(hints, "not a photograph in a format that is read")) from None
+
+
 def _read_other(file, page, max_pixels, short_side):
     """The values, alpha, ICC profile, orientation and metadata of what Pillow reads."""
-    start = file.read(32)
-    file.seek(0)
-    hint = next((text for head, text in HINTS.items() if re.match(head, start, re.DOTALL)), None)
-    try:
-        image = Image.open(file, formats=FORMATS)
-    except Image.UnidentifiedImageError:
-        raise PhotoError(hint or "not a photograph in a format that is read") from None
-    if page:
-        raise PhotoError(f"has one page, so there is no page {page + 1}")
-    with image:
+    with _open_image(file) as image:
+        if page:
+            raise PhotoError(f"has one page, so there is no page {page + 1}")
         _check_pixels(image.width, image.height, max_pixels)
         if short_side:
             image.draft(None, (short_side, short_side))
@@ -255,10 +257,11 @@ def _read_other(file, page, max_pixels, short_side):
             file.seek(0)
             image = _with_end(file.read(), short_side)
         rest = _metadata_of(image)
-        if image.format != "PNG" or start[24] <= 8 or "transparency" in image.info:
-            return *_values_of(image), *rest
         file.seek(0)
-        values = imagecodecs.png_decode(file.read())  # Pillow keeps 8 of 16 bits
+        data = file.read(25)
+        if image.format != "PNG" or data[24] <= 8 or "transparency" in image.info:
+            return *_values_of(image), *rest
+        values = imagecodecs.png_decode(data + file.read())  # Pillow keeps 8 of 16 bits
         values = values[..., None] if values.ndim == 2 else values
         colors = 1 if values.shape[-1] < 3 else 3
         alpha = values[..., colors] if values.shape[-1] > colors else None
@@ -276,7 +279,7 @@ def _values_of(image):
         return values[..., : 1 if mode in ("L", "LA", "La", "1") else 3], values[..., 3]
     if mode in ("1", "L"):
         return np.asarray(image.convert("L"))[..., None], None
-    return np.array(image if mode == "CMYK" else image.convert("RGB")), None
+    return np.array(image if mode in ("RGB", "CMYK") else image.convert("RGB")), None
 
 
 def _with_end(data, short_side):
@@ -288,16 +291,18 @@ def _with_end(data, short_side):
     data = data.rstrip(b"\xff")
     if re.findall(rb"\xff([^\x00\xd0-\xd7\xff])", data)[-1:] != [b"\xda"]:  # a scan comes last
         raise ValueError("the file ends before the picture does")
-    decoded = []
-    for filling in (b"", b"\x5a\xc3" * 99):
+
+    def decode(filling):
         image = Image.open(io.BytesIO(data + filling + b"\xff\xd9"), formats=["JPEG"])
         if short_side:
             image.draft(None, (short_side, short_side))
         image.load()
-        decoded.append(image)
-    if not np.array_equal(*map(np.asarray, decoded)):
+        return image
+
+    image = decode(b"")
+    if not np.array_equal(image, decode(b"\x5a\xc3" * 99)):
         raise ValueError("the file ends before the picture does")
-    return decoded[0]
+    return image
 
 
 # ---------------------------------------------------------------- TIFF
@@ -343,22 +348,18 @@ def _read_tiff(file, number, max_pixels, short_side):
         _check_pixels(page.imagewidth, page.imagelength, max_pixels)
         values, alpha = _values_of_page(page, file)
 
-        def bytes_of(tag):
-            value = page.tags[tag].value if tag in page.tags else b""
-            return value if isinstance(value, bytes) else bytes(value)
-
         dpi, more = None, {}
         with contextlib.suppress(Exception):
             unit = {2: 1, 3: 2.54}[int(page.tags.valueof(0x0128, 2))]
             dpi = [unit * n / d for n, d in (page.tags[0x011A].value, page.tags[0x011B].value)]
-        for key, tag in (("xmp", 700), ("iptc", 33723)):
+        for key, tag in (("profile", 34675), ("xmp", 700), ("iptc", 33723)):
             with contextlib.suppress(Exception):
-                more[key] = bytes_of(tag)
+                more[key] = bytes(page.tags[tag].value)
         exif = Image.Exif()
         with contextlib.suppress(Exception):
             exif.endian = tiff.byteorder
             exif.load_from_fp(file, page.offset)
-        return values, alpha, *_sort_out(exif, bytes_of(34675), dpi, **more)
+        return values, alpha, *_sort_out(exif, dpi=dpi, **more)
 
 
 def _values_of_page(page, file):
@@ -386,7 +387,9 @@ def _values_of_page(page, file):
     values = values[..., :colors]
     if kind == PALETTE:
         table = np.asarray(page.colormap)
-        values = (table if table.max() < 256 else table >> 8).T.astype(np.uint8)[values[..., 0]]
+        values = (table if table.max() < 256 else table >> 8).T.astype(np.uint8)[
+            values[..., 0].astype(int)
+        ]
     else:
         values = _unsigned(values, bits)
     if kind == WHITE_IS_ZERO:
@@ -412,8 +415,8 @@ def _in_strips(convert, *arrays, channels, dtype):
 def _unsigned(values, bits):
     """Numbers of any type, at their word -> uint8, or uint16 for more than 8 bits.
 
-    White is 1.0 in floating point, else the largest number of so many bits. What lies beyond black or
-    white is clipped. An integer of 32 bits that would be black throughout holds 16 bits.
+    White is 1.0 in floating point, else the largest number of so many bits. What lies beyond black
+    or white is clipped. A picture of 32-bit integers that would be all black holds 16 bits.
 
     Raises:
         PhotoError: most numbers lie beyond black or white, or some are no numbers at all.
@@ -480,7 +483,6 @@ def _to_srgb(values, profile):
     number of channels, is ignored.
     """
     size = values.shape[-1]
-    top = np.iinfo(values.dtype).max
     space = PROFILE_SPACES.get(profile[16:20]) if profile else None
 
     def by_profile(values):
@@ -494,10 +496,6 @@ def _to_srgb(values, profile):
             flags=imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION,
         )
 
-    def plainly(values):
-        light = (top - values).astype(np.uint32)
-        return (light[..., :3] * light[..., 3:] + top // 2) // top
-
     if space == 3 and size == 1:  # a grey scan with the profile of a scanner for colours
         values, size = np.repeat(values, 3, -1), 3
     with contextlib.suppress(imagecodecs.CmsError):
@@ -507,7 +505,7 @@ def _to_srgb(values, profile):
             if space != 3 or np.abs(by_profile(colors) - colors.astype(int)).max() > 1:
                 return _in_strips(by_profile, values, channels=3, dtype=values.dtype)
     if size == 4:
-        return _in_strips(plainly, values, channels=3, dtype=values.dtype)
+        return np.array(Image.fromarray(_to_8_bits(values), "CMYK").convert("RGB"))
     return np.repeat(values, 3, -1) if size == 1 else values
 
 
@@ -584,11 +582,11 @@ EMPTY_XMP = (
 
 
 def _xmp_of(metadata):
-    """The XMP of a result: the photograph's, and what the result is, where "colored_by" names a model.
+    """The XMP of a result: the photograph's, and where "colored_by" names a model, what made it.
 
-    The lightness was taken by a camera, and the colours were made by a trained model. IPTC calls that
-    compositeWithTrainedAlgorithmicMedia. Its algorithmicallyEnhanced is for corrections of what the
-    camera recorded.
+    The lightness was taken by a camera, and the colours were made by a trained model. IPTC calls
+    that compositeWithTrainedAlgorithmicMedia. Its algorithmicallyEnhanced is for corrections of
+    what the camera recorded.
     """
     xmp, model = metadata.get("xmp"), metadata.get("colored_by")
     if xmp:
@@ -642,8 +640,8 @@ def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
 
     Args:
         rgb: uint8 or uint16 (H, W, 3). PNG and TIFF keep 16 bits; other formats get 8.
-        metadata: of :class:`Photo`. With "colored_by", a model's name, the XMP says that its colours
-            are a trained model's; and with "origin" as well, whose result it is: see
+        metadata: of :class:`Photo`. With "colored_by", a model's name, the XMP says that the
+            colours are a trained model's; with "origin" as well, whose result it is: see
             :func:`origin_of`.
         alpha: uint8 (H, W). In a format without transparency the photograph is laid on white.
         quality: 1 to 100, of JPEG, WebP, AVIF and HEIC.
@@ -771,7 +769,7 @@ def is_nearly_grey(rgb):
 
 
 def read_for_training(path, min_side=MIN_SIDE, short_side=None):
-    """Reads a photograph, as :func:`read_photo` does, and checks that colour can be learned from it.
+    """Reads a photograph like :func:`read_photo` and checks that colour can be learned from it.
 
     Raises:
         PhotoError: also for one that is too small or nearly grey.
@@ -779,7 +777,8 @@ def read_for_training(path, min_side=MIN_SIDE, short_side=None):
     rgb = read_photo(path, short_side=short_side and max(short_side, min_side))
     if min(rgb.shape[:2]) < min_side:
         raise PhotoError(
-            f"{path}: too small ({rgb.shape[1]} x {rgb.shape[0]}; at least {min_side} px are needed)."
+            f"{path}: too small ({rgb.shape[1]} x {rgb.shape[0]}; at least {min_side} px are"
+            " needed)."
         )
     if is_nearly_grey(rgb):
         raise PhotoError(f"{path}: nearly grey, no colour to learn from.")

@@ -124,6 +124,15 @@ def make_files():
     tifffile.imwrite(buffer, photo.astype(np.uint16) * 257, photometric="rgb")
     yield "16 bit in three colors.tif", buffer.getvalue(), "colored"
     yield "floating point.tif", encoded(photo[..., 0].astype(np.float32) / 255, "TIFF"), "colored"
+    for name, values, fate in (
+        ("white is zero.tif", {"data": noise[..., 0], "photometric": "miniswhite"}, "colored"),
+        ("numbers up to 255.tif", {"data": noise[..., 0].astype(np.float32)}, "named"),
+        ("signed and dark.tif", {"data": -noise[..., 0].astype(np.int16)}, "named"),
+        ("deep.tif", {"data": noise.astype(np.uint32) * 2**24, "photometric": "rgb"}, "colored"),
+    ):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, **values)
+        yield name, buffer.getvalue(), fate
     yield "not a number.tif", encoded(np.full((20, 20), np.nan, np.float32), "TIFF"), "named"
     for suffix in ("png", "tif"):
         yield (
@@ -174,6 +183,7 @@ def make_files():
         encoded(photo, "JPEG", icc_profile=b"no profile" * 20),
         "colored",
     )
+    yield "no end.jpg", jpeg[:-2], "colored"
     yield "more after its end.jpg", jpeg + b"PK\3\4" + bytes(range(256)) * 20, "colored"
 
     yield "really heic.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500), "named"

@@ -278,6 +278,46 @@ def test_compressed_tiff_is_read_as_pillow_reads_it(tmp_path, compression):
     assert np.abs(read_photo(tmp_path / "a.tif") - expected).max() <= 2
 
 
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_palette_of_a_tiff_with_few_bits_becomes_its_colors(tmp_path, bits):
+    colors = np.zeros((3, 2**bits), np.uint16)
+    colors[:, :2] = [[65535, 2570], [0, 51400], [257, 0]]
+    pixels = np.array([[0, 1] * 8], bool if bits == 1 else np.uint8)
+    options = {"photometric": "palette", "colormap": colors, "compression": "packbits"}
+    if bits < 8:
+        stored = np.packbits(pixels) if bits == 1 else np.frombuffer(b"\1" * 8, np.uint8)
+        tags = {
+            256: 16,
+            257: 1,
+            258: bits,
+            259: 1,
+            262: 3,
+            273: 8 + 2 + 12 * 10 + 4,
+            277: 1,
+            278: 1,
+        }
+        tags |= {279: stored.size, 320: tags[273] + stored.size}
+        entries = b"".join(
+            struct.pack(
+                "<HHII", tag, 3 if tag == 320 else 4, 3 * 2**bits if tag == 320 else 1, value
+            )
+            for tag, value in tags.items()
+        )
+        data = stored.tobytes() + colors.astype("<u2").tobytes()
+        head = b"II*\0\x08\0\0\0" + struct.pack("<H", 10)
+        (tmp_path / "a.tif").write_bytes(head + entries + bytes(4) + data)
+    else:
+        tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
+    assert read_photo(tmp_path / "a.tif")[0, :2].tolist() == [[255, 0, 1], [10, 200, 0]]
+
+
+def test_profile_of_a_tiff_that_is_none_does_not_cost_the_photograph(tmp_path):
+    tags = [(34675, "s", 0, "no profile", True), (700, "I", 1, 7, True), (33723, "d", 1, 0.5, True)]
+    photo = make_photo(2)
+    tifffile.imwrite(tmp_path / "a.tif", photo, photometric="rgb", extratags=tags)
+    assert np.array_equal(read_photo(tmp_path / "a.tif"), photo)
+
+
 def test_raw_file_of_a_camera_is_refused_and_its_thumbnail_not_coloured(tmp_path):
     thumbnail, pattern = make_photo(1), [(33421, "H", 2, (2, 2), True)]
     with tifffile.TiffWriter(tmp_path / "a.nef") as file:
