@@ -246,7 +246,8 @@ def colorize(options):
 
     for problem in problems:
         say(f"left out {problem}", sys.stderr)
-    watched = sys.stderr and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    in_notebook = type(sys.stderr).__module__.startswith("ipykernel")
+    watched = in_notebook or (sys.stderr and sys.stderr.isatty())
     hidden = options.dry_run or not todo or not watched
     done = 0
     with tqdm(total=len(todo), unit="photo", desc="loading TensorFlow", disable=hidden) as bar:
