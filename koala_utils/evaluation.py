@@ -141,16 +141,12 @@ def model_methods(models=("koala", "koala-plus"), extractor=DEFAULT, vividness=(
 
     A network runs once per photograph, whatever the number of vividness settings.
     """
-
-    def method(ask, setting):
-        return lambda photo: render(ask(photo), setting)
-
     methods = {}
     for model in models:
         ask = _keep_last(functools.partial(predict, model=model, extractor=extractor))
         for setting in vividness if load_network(model).name == "koala-plus" else [None]:
             name = Path(model).stem + ("" if setting is None else f" {setting:g}")
-            methods[name] = method(ask, setting)
+            methods[name] = lambda photo, ask=ask, setting=setting: render(ask(photo), setting)
     return methods
 
 
@@ -241,13 +237,12 @@ def evaluate(paths, methods=None, progress=True, on_photo=None):
 
 
 def score(photo, truth, outputs, label=None):
-    """What several methods made of one photograph, as a list of `Score`, one per method.
+    """The scores of one photograph: a list of `Score`, one per method.
 
     Args:
         photo: its name.
-        truth: uint8 (H, W, 3).
-        outputs: a dict from method to uint8 (H, W, 3).
-        label: index of its ImageNet class, where it is known.
+        truth, outputs: uint8 (H, W, 3), and a dict from method to the same.
+        label: the index of its ImageNet class, where it is known.
     """
     of_truth = {
         "grey_ab_error": ab_error(grey_baseline(truth), truth),
@@ -363,28 +358,22 @@ def _with_interval(statistic, data, seed, resamples):
 
 def format_table(table):
     """The table of :func:`summarize` as Markdown, with the metrics that all methods have."""
-    shown = {
-        key: (title, form)
-        for key, (_, title, form) in METRICS.items()
-        if all(key in metrics for metrics in table.values())
-    }
-    header = ["method", *(title for title, _ in shown.values())]
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    shown = [key for key in METRICS if all(key in metrics for metrics in table.values())]
+    rows = [["method", *(METRICS[key][1] for key in shown)], ["---"] * (len(shown) + 1)]
     for method, metrics in table.items():
-        cells = [
-            "{} ({} to {})".format(*(format(number, form) for number in metrics[key]))
-            for key, (_, form) in shown.items()
-        ]
-        lines.append(f"| {' | '.join([method, *cells])} |")
-    return "\n".join(lines)
+        numbers = [[format(x, METRICS[key][2]) for x in metrics[key]] for key in shown]
+        rows.append([method, *("{} ({} to {})".format(*cell) for cell in numbers)])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], lines[1].replace(" ", ""), *lines[2:]])
 
 
 def truth_line(scores):
     """How often the classifier names the true photographs rightly; "" without labels."""
-    first = [s.true_top1 for s in scores if s.method == scores[0].method]
-    named = [value for value in first if value is not None]
-    share = f"{np.mean(named):.1%}" if named else ""
-    return share and f"The classifier names {share} of the true colour photographs rightly."
+    first = [score for score in scores if score.method == scores[0].method]
+    named = [score.true_top1 for score in first if score.true_top1 is not None]
+    if not named:
+        return ""
+    return f"The classifier names {np.mean(named):.1%} of the true colour photographs rightly."
 
 
 def write_scores(scores, path):
