@@ -42,7 +42,7 @@ def execute(notebook, folder):
 
 
 def add_alt_texts(notebook):
-    """Copies the "alt" of each cell's metadata to its pictures without alt text.
+    """Copies the "alt" of a cell's metadata to its pictures without alt text.
 
     It is a string, or a list with one string per picture. So a long text stays
     out of the code: `notebook.show(figure)` needs none then.

@@ -1,10 +1,12 @@
-"""What each part of koala-plus buys: every variant trained for the same few minutes, compared on validation photographs.
+"""What each part of koala-plus buys: every variant trained for the same few minutes, compared on
+validation photographs.
 
     python report/ablation.py RECORDS -o report/tables/ablation.csv [--only NAME ...]
 
-RECORDS are those of `koala prepare`. Each variant sees 9,600 squares of 96 px (300 steps of 32) on a cosine schedule
-and is measured on every fourth batch of the validation squares at 128 px. Called again, it adds the variants that the
-table does not hold yet. The losers live here and not in the package.
+RECORDS are those of `koala prepare`. Each variant sees 9,600 squares of 96 px (300 steps of 32) on
+a cosine schedule and is measured on every fourth batch of the validation squares at 128 px. Called
+again, it adds the variants that the table does not hold yet. The losers live here and not in the
+package.
 """
 
 import argparse
@@ -24,7 +26,8 @@ ops = keras.ops
 STEPS, BATCH, CROP, RATE = 300, 32, 96, 1e-3
 
 
-# ---------------------------------------------------------------- losses: (truth (N, H, W, 3): chroma, lightness; output) -> number
+# ---------------------------------------------------------------- losses
+# Functions of the truth (N, H, W, 3), chroma and lightness, and the output, that return a number.
 
 
 def cross_entropy(truth, output):
@@ -121,7 +124,9 @@ def train(network, loss, folder):
 
 
 def measure(network, folder):
-    """Ratio of the squared ab error to grey's, and mean chroma as a share of the truth's, cautious and vivid."""
+    """Ratio of the squared ab error to grey's, and mean chroma as a share of the truth's, cautious
+    and vivid.
+    """
     sums = dict.fromkeys(
         ["grey", "chroma", "ratio", "chroma_share", "vivid_ratio", "vivid_chroma_share"], 0.0
     )

@@ -1,11 +1,13 @@
-"""How fast the package is: ratios measured side by side in one run. Writes report/tables/speed.csv and speed.txt, its caption.
+"""How fast the package is: ratios measured side by side in one run. Writes report/tables/speed.csv
+and speed.txt, its caption.
 
-    python report/benchmark.py --sizes 1000 5000 30000    as in the report, about 25 minutes on two cores
-    python report/benchmark.py                            about 15 minutes, on fewer photographs
-    python report/benchmark.py --quick                    about five; nothing is written, nor with --only
+    python report/benchmark.py --sizes 1000 5000 30000    as in the report, about 25 minutes on two
+    cores python report/benchmark.py                            about 15 minutes, on fewer
+    photographs python report/benchmark.py --quick                    about five; nothing is
+    written, nor with --only
 
-What is compared takes turns, so that what else the machine does falls on both sides, and of every figure the median of all
-turns is taken. Only the bundled photographs are needed.
+What is compared takes turns, so that what else the machine does falls on both sides, and of every
+figure the median of all turns is taken. Only the bundled photographs are needed.
 """
 
 import argparse
@@ -42,7 +44,9 @@ COLUMNS = ["what", "figure", "unit", "beside", "its figure", "ratio", "asked"]
 
 
 def side_by_side(ways, turns):
-    """The median seconds of each of several functions, which take turns; the first turn is for warming up and not counted."""
+    """The median seconds of each of several functions, which take turns; the first turn is for
+    warming up and not counted.
+    """
     seconds = {name: [] for name in ways}
     for turn in range(turns + 1):
         for name, way in ways.items():
@@ -445,7 +449,10 @@ def main():
                 rows.append([shown(value) for value in row])
                 print(" | ".join(rows[-1]), flush=True)
     command = " ".join(["python report/benchmark.py", *sys.argv[1:]])
-    caption = f"`{command}`; {date.today()}; {training.machine()}; load {load:.1f} before and {os.getloadavg()[0]:.1f} after, its own included"
+    caption = (
+        f"`{command}`; {date.today()}; {training.machine()}; load {load:.1f} before and"
+        f" {os.getloadavg()[0]:.1f} after, its own included"
+    )
     print(caption)
     if options.quick or options.only:
         return

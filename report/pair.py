@@ -1,12 +1,13 @@
-"""Records what the embedding buys: the test photographs by two networks that differ in the fusion alone.
+"""Records what the embedding buys: the test photographs by two networks that differ in the fusion
+alone.
 
     koala prepare PHOTOS -o records --size 144 --extractor mobilenet_v2
     koala train records -o with-fusion --crop 64 --epochs 2 --schedule cosine
     koala train records -o without-fusion --crop 64 --epochs 2 --schedule cosine --no-fusion
     python report/pair.py with-fusion/koala.safetensors without-fusion/koala.safetensors
 
-Writes report/recorded/pair.csv, the scores of both, and report/recorded/without_fusion.jpg, what the second made of the
-photographs that notebook 07 shows. The weights themselves are not shipped.
+Writes report/recorded/pair.csv, the scores of both, and report/recorded/without_fusion.jpg, what
+the second made of the photographs that notebook 07 shows. The weights themselves are not shipped.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""report/figures/demo_desktop.jpg and demo_phone.jpg: the demo in a browser, on a desktop and on a telephone.
+"""report/figures/demo_desktop.jpg and demo_phone.jpg: the demo in a browser, on a desktop and on a
+telephone.
 
     .venv/bin/python report/screenshots.py
 
@@ -19,7 +20,8 @@ from koala_utils import ROOT
 
 PORT = 8867
 PAGES = ROOT / "notebooks" / "pages"
-# name -> (photograph, coloring, what the browser is, width of the figure, how much of its height is kept)
+# name -> (photograph, coloring, what the browser is, width of the figure, how much of its height is
+# kept)
 SHOTS = {
     "demo_desktop": (
         "dust bowl home",

@@ -1,9 +1,12 @@
-"""What matters, in minutes: the paper's network at 32 px with one thing changed, each with three seeds.
+"""What matters, in minutes: the paper's network at 32 px with one thing changed, each with three
+seeds.
 
-    python report/small_ablation.py RECORDS -o report/tables/small_ablation.csv [--only fusion extractor size photographs]
+    python report/small_ablation.py RECORDS -o report/tables/small_ablation.csv [--only fusion
+    extractor size photographs]
 
-RECORDS are those of `koala prepare`; a few hundred photographs will do. Called again, it adds the rows that the table does not hold yet.
-Every row of a group is trained for the same number of steps and measured on the same validation photographs.
+RECORDS are those of `koala prepare`; a few hundred photographs will do. Called again, it adds the
+rows that the table does not hold yet. Every row of a group is trained for the same number of steps
+and measured on the same validation photographs.
 """
 
 import argparse
@@ -68,7 +71,9 @@ def arrays(squares, size):
 
 
 def train(squares, embeddings, validation, seed, fusion=True, size=32, steps=STEPS):
-    """Trains on the squares, again and again where they are fewer than the steps take; the validation's error over grey's."""
+    """Trains on the squares, again and again where they are fewer than the steps take; the
+    validation's error over grey's.
+    """
     keras.utils.set_random_seed(seed)
     network = build_network(fusion=fusion, dtype=best_dtype())
     network.compile(keras.optimizers.Adam(cosine(1e-3, steps)), "mse")
@@ -90,7 +95,9 @@ def train(squares, embeddings, validation, seed, fusion=True, size=32, steps=STE
 
 
 def variants(squares, embeddings, validation):
-    """Group, name, and the arguments of :func:`train` that differ; lazily, for some of them take minutes."""
+    """Group, name, and the arguments of :func:`train` that differ; lazily, for some of them take
+    minutes.
+    """
     some = squares[:PHOTOGRAPHS], embeddings[:PHOTOGRAPHS], validation
 
     def with_embeddings(find):

@@ -426,7 +426,11 @@ def test_console_script_reports_without_a_traceback(tmp_path):
 
 
 def test_help_does_not_wait_for_tensorflow():
-    code = "import sys, koala_utils.app.cli as c\ntry: c.main(['--help'])\nfinally: print('tensorflow' in sys.modules)"
+    code = (
+        "import sys, koala_utils.app.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "finally: print('tensorflow' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False"
     for command in ("check", "prepare", "train", "evaluate", "colorize"):

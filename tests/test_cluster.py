@@ -1,4 +1,6 @@
-"""Several workers train as one: two real processes on this machine, and what is left when one of them is killed."""
+"""Several workers train as one: two real processes on this machine, and what is left when one of
+them is killed.
+"""
 
 import json
 import socket

@@ -200,7 +200,9 @@ def test_another_photograph_s_embedding_changes_the_colors():
 
 
 def framed(picture, edge, color, generator):
-    """A picture inside an edge of that grey with some writing on it: the edge's depths are (top, bottom, left, right)."""
+    """A picture inside an edge of that grey with some writing on it: the edge's depths are (top,
+    bottom, left, right).
+    """
     top, bottom, left, right = edge
     photo = np.pad(picture, ((top, bottom), (left, right), (0, 0)), constant_values=color)
     photo[top // 3 : top // 2, photo.shape[1] // 4 : photo.shape[1] // 3] = (

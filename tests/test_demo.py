@@ -1,4 +1,6 @@
-"""The widgets without a browser: what is shown is downloaded, bad files get a sentence, nobody sees another's photograph."""
+"""The widgets without a browser: what is shown is downloaded, bad files get a sentence, nobody sees
+another's photograph.
+"""
 
 import io
 import subprocess
@@ -65,7 +67,10 @@ def send(page, name, data, part=None, number=0, **changes):
 
 
 def test_page_opens_without_tensorflow():
-    code = "import sys; from koala_utils.app import demo; demo.Demo(); sys.exit('tensorflow' in sys.modules)"
+    code = (
+        "import sys; from koala_utils.app import demo; demo.Demo();"
+        " sys.exit('tensorflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

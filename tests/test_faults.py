@@ -1,6 +1,8 @@
-"""What is killed, filled up, taken away or damaged while it runs: nothing is lost, and one sentence says what to do.
+"""What is killed, filled up, taken away or damaged while it runs: nothing is lost, and one sentence
+says what to do.
 
-Every fault is really caused, in processes and on disks of their own. The long tests are run by `make test-faults`.
+Every fault is really caused, in processes and on disks of their own. The long tests are run by
+`make test-faults`.
 """
 
 import errno
@@ -83,7 +85,9 @@ def assert_no_leftovers(folder):
 
 
 def kill_again_and_again(arguments, longest, is_done, folder, log, **options):
-    """Kills runs at random moments, `KILLS` times; where one has ended before, all is checked and begun again."""
+    """Kills runs at random moments, `KILLS` times; where one has ended before, all is checked and
+    begun again.
+    """
     dice, kills = random.Random(0), 0
     while kills < KILLS:
         process = start(*arguments, log=log, **options)

@@ -80,7 +80,9 @@ def vivid():
 
 
 def deviations(rgb, lightness, chroma):
-    """Mean deviation from the wanted lightness (L* units) and hue (radians, where there is any colour)."""
+    """Mean deviation from the wanted lightness (L* units) and hue (radians, where there is any
+    colour).
+    """
     got = rgb2lab(rgb)
     wanted = chroma.astype(np.float64)
     turn = np.arctan2(got[:, 2], got[:, 1]) - np.arctan2(wanted[:, 1], wanted[:, 0])

@@ -1,4 +1,6 @@
-"""Records: what was written comes back, a killed run is taken up, and batches are drawn reproducibly."""
+"""Records: what was written comes back, a killed run is taken up, and batches are drawn
+reproducibly.
+"""
 
 import hashlib
 import io
@@ -254,7 +256,9 @@ def test_folder_is_named_after_its_source_and_another_photograph_makes_another(
 
 @pytest.fixture
 def table(folder_of_photos, tmp_path):
-    """A table that puts neighbours of twelve photographs into four groups: its path and the rows."""
+    """A table that puts neighbours of twelve photographs into four groups: its path and the
+    rows.
+    """
     source = shutil.copytree(folder_of_photos, tmp_path / "slides" / "train")
     rows = {f"train/{i:02d}.png": f"run {i // 3}" for i in range(12)}
     rows |= {f"train/{name}": "rest" for name in ("fog.png", "small.png", "half.jpg", "text.jpg")}
