@@ -453,6 +453,9 @@ def _squares(folder, crop, batch, seed, first_epoch, epochs, share=(0, 1)):
     seed = int(hashlib.sha256(str(seed).encode()).hexdigest()[:14], 16)
 
     def epoch(number):
+        tf.random.set_seed(
+            1
+        )  # of this function alone: the order depends on `seed` and nothing else
         order = tf.data.Dataset.from_tensor_slices(shards).shuffle(len(shards), seed + number)
         read = order.interleave(tf.data.TFRecordDataset, cycle_length=16, num_parallel_calls=1)
         return read.shuffle(8192, seed + number).take(photos)

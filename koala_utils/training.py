@@ -369,7 +369,7 @@ def summary(model, history, run):
         text += (
             "\nWarning: above 1 is worse than no colour at all. Train for more epochs"
             + (
-                f", or with a smaller batch: an epoch has only {steps} steps"
+                f", or with a smaller batch: an epoch has only {steps} step{'s' * (steps > 1)}"
                 if steps < FEW_STEPS
                 else ""
             )
