@@ -17,6 +17,7 @@ from scipy.ndimage import uniform_filter
 from koala_utils import film, lab
 from koala_utils.backend import compiled
 from koala_utils.embedding import DEFAULT, EXTRACTORS, embed, find_extractor
+from koala_utils.hints import Spreader, on_copy
 from koala_utils.network import BUILDERS, chroma_of
 from koala_utils.network import predict as predict_output
 from koala_utils.photos import PhotoError, read_photo_and_metadata, save_photo
@@ -70,8 +71,21 @@ class Prediction:
     embedding: np.ndarray  # float (1000,), standardized, that the network was given
     output: np.ndarray  # of the network, (1, ...)
 
+    @functools.cached_property
+    def spreader(self):
+        """Spreads hints over this photograph; made when the first hint comes."""
+        return Spreader(self.lightness)
 
-def colorize(photo, model="koala-plus", extractor=DEFAULT, vividness=None, strength=1.0, size=None):
+
+def colorize(
+    photo,
+    model="koala-plus",
+    extractor=DEFAULT,
+    vividness=None,
+    strength=1.0,
+    size=None,
+    hints=(),
+):
     """Colours a photograph; what colour it has is ignored.
 
     Args:
@@ -81,6 +95,8 @@ def colorize(photo, model="koala-plus", extractor=DEFAULT, vividness=None, stren
         vividness: 0, cautious, to 1, vivid; None is `VIVIDNESS`. Only for koala-plus: koala has a single answer.
         strength: the predicted chroma is multiplied with this; 0 is grey.
         size: chroma is predicted on a copy of about size x size pixels; None is the model's own of `SIZES`.
+        hints: known colours, (x, y, "#7a1f1f") each, at pixels of the photograph. Only their chroma
+            counts; a grey one means: no colour here. See :mod:`koala_utils.hints`.
 
     Returns:
         uint8 array (H, W, 3), RGB, with the photograph's own lightness. The edge of a film stays grey.
@@ -88,8 +104,9 @@ def colorize(photo, model="koala-plus", extractor=DEFAULT, vividness=None, stren
     Raises:
         PhotoError: not a uint8 photograph.
         ExtractorError, WeightsError: no such extractor or model, or vividness asked of koala.
+        HintError: a hint lies outside of the photograph, or names no colour.
     """
-    return render(predict(photo, model, extractor, size), vividness, strength)
+    return render(predict(photo, model, extractor, size), vividness, strength, hints)
 
 
 def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=None):
@@ -149,7 +166,7 @@ def _predict(photos, model, extractor, size=None, embeddings=None, few=False):
     ]
 
 
-def render(prediction, vividness=None, strength=1.0):
+def render(prediction, vividness=None, strength=1.0, hints=()):
     """The fast half of :func:`colorize`: the same arguments and result."""
     if vividness is not None and prediction.network != "koala-plus":
         raise WeightsError(
@@ -160,9 +177,11 @@ def render(prediction, vividness=None, strength=1.0):
         0, :height, :width
     ]
     top, bottom, left, right = prediction.picture
-    inner = recombine(
-        prediction.photo[top:bottom, left:right], prediction.lightness, chroma * strength
-    )
+    chroma = chroma * strength
+    known = on_copy(hints, prediction.photo.shape, prediction.picture, chroma.shape)
+    if known:
+        chroma = prediction.spreader.spread(chroma, known)
+    inner = recombine(prediction.photo[top:bottom, left:right], prediction.lightness, chroma)
     if inner.shape[:2] == prediction.photo.shape[:2]:
         return inner
     result = film.grey_photo(prediction.photo)
