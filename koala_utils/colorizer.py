@@ -190,19 +190,26 @@ def render(prediction, vividness=None, strength=1.0, hints=()):
 
 
 def colorize_files(
-    paths, targets, model="koala-plus", extractor=DEFAULT, vividness=None, strength=1.0
+    paths,
+    targets,
+    model="koala-plus",
+    extractor=DEFAULT,
+    vividness=None,
+    strength=1.0,
+    find_hints=None,
 ):
     """Colours files: while a few photographs are looked at together, the next are decoded and the last ones encoded.
 
     Args:
         paths, targets: from which file, and into which (see :func:`koala_utils.photos.save_photo`).
+        find_hints: a function from a photograph to its hints.
         others: see :func:`colorize`.
 
     Yields:
         In the order of the paths None, or the PhotoError that says why that photograph is left out.
 
     Raises:
-        ExtractorError, WeightsError: as :func:`colorize`.
+        ExtractorError, HintError, WeightsError: as :func:`colorize`.
     """
 
     def read(path):
@@ -212,8 +219,9 @@ def colorize_files(
             return error
 
     def write(prediction, metadata, target):
+        hints = find_hints(prediction.photo) if find_hints else ()
         try:
-            save_photo(render(prediction, vividness, strength), target, metadata)
+            save_photo(render(prediction, vividness, strength, hints), target, metadata)
         except PhotoError as error:
             return error
 

@@ -50,7 +50,7 @@ def likeness(lightness):
 
 
 def fading(shape):
-    """What is added to a place's own weight, so that a difference fades after `FADE` of the side."""
+    """What is added to a place's own weight so that a difference fades after `FADE` of the side."""
     return 0.375 / (FADE**2 * shape[0] * shape[1])  # 0.375: half a step's variance, 6/8, per axis
 
 

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import scipy.sparse as sparse
-from helpers import assert_one_sentence, make_photo
+from helpers import assert_one_sentence, make_photo, save
+from PIL import Image
 from scipy.sparse.linalg import spsolve
 
 from koala_utils import colorizer, film, hints, lab, quantization
+from koala_utils.app import cli
 from koala_utils.hints import HintError, Spreader
 
 RED, BLUE = (0.5, 0.4), (0.1, -0.5)
@@ -244,3 +246,53 @@ def test_hints_alone_with_no_strength(model_file):
     with pytest.raises(HintError) as error:
         colorizer.colorize(grey, model_file, hints=[(999, 0, "red")])
     assert_one_sentence(error, "outside of the photograph")
+
+
+# ---------------------------------------------------------------- koala colorize
+
+
+def run_cli(model_file, folder, *arguments):
+    """`koala colorize` of a grey photograph 64 x 48 in the folder: the exit status and the result."""
+    save(film.grey_photo(make_photo(7) // 2 + 60), folder / "photo.png")
+    arguments = [folder / "photo.png", "-o", folder / "out", "--model", model_file, *arguments]
+    status = cli.main(["colorize", *map(str, arguments)])
+    target = folder / "out" / "photo.png"
+    return status, np.asarray(Image.open(target)).astype(int) if target.exists() else None
+
+
+def test_command_line_takes_hints_and_strokes(model_file, tmp_path):
+    strokes = np.zeros((24, 32, 4), np.uint8)  # half the size of the photograph
+    strokes[18:20, 4:8] = (30, 60, 220, 255)
+    save(strokes, tmp_path / "strokes.png")
+    status, result = run_cli(
+        model_file,
+        tmp_path,
+        *(
+            "--hint",
+            "50,10,#c02020",
+            "--hint",
+            "20,10,#20a020",
+            "--hints",
+            tmp_path / "strokes.png",
+        ),
+    )
+    red, green, blue = result[10, 50], result[10, 20], result[38, 12]
+    assert status == 0
+    assert red.argmax() == 0 and green.argmax() == 1 and blue.argmax() == 2
+
+
+@pytest.mark.parametrize(
+    "arguments, parts",
+    [
+        (["--hint", "500,10,#c02020"], ["500, 10", "64 x 48"]),
+        (["--hint", "5,10,reddish"], ["'reddish'", "no colour"]),
+        (["--hints", "none.png"], ["none.png"]),
+    ],
+)
+def test_command_line_says_what_is_wrong_with_a_hint(
+    model_file, tmp_path, capsys, arguments, parts
+):
+    status, result = run_cli(model_file, tmp_path, *arguments)
+    said = capsys.readouterr().err
+    assert status == 1 and result is None and said.count("\n") == 1
+    assert all(part in said for part in parts)

@@ -183,6 +183,20 @@ def parser():
         help="of koala-plus: 0 is cautious, 1 vivid (default: 0.5)",
     )
     sub.add_argument("--strength", type=float, default=1.0, help="factor on the predicted chroma")
+    sub.add_argument(
+        "--hint",
+        type=_hint,
+        action="append",
+        default=argparse.SUPPRESS,
+        metavar="X,Y,COLOUR",
+        help="a known colour at a pixel of the photograph, such as 120,80,#7a1f1f; repeatable",
+    )
+    sub.add_argument(
+        "--hints",
+        default=argparse.SUPPRESS,
+        metavar="STROKES.png",
+        help="known colours as strokes on a transparent picture of the photograph's size or aspect",
+    )
     _extractor(sub)
     return top
 
@@ -211,6 +225,14 @@ def _positive(text):
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+def _hint(text):
+    try:
+        x, y, color = text.split(",", 2)
+        return float(x), float(y), color
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a hint like 120,80,#7a1f1f") from None
 
 
 def _part(text):
@@ -386,6 +408,7 @@ def colorize(options):
 
     paths = list(dict.fromkeys(paths))
     targets = _targets(paths, output)
+    find_hints = _hints_of(options, paths)
     done = 0
     for path, target, problem in zip(
         paths,
@@ -397,6 +420,7 @@ def colorize(options):
             options.extractor,
             getattr(options, "vividness", None),
             options.strength,
+            find_hints,
         ),
     ):
         if problem:
@@ -406,6 +430,31 @@ def colorize(options):
             print(f"{path} -> {target}")
     print(f"{done} of {len(paths)} coloured, in {output}")
     return done < len(paths)
+
+
+def _hints_of(options, paths):
+    """A function from the photograph to the hints of --hint and --hints; None where there are none."""
+    if not (hasattr(options, "hint") or hasattr(options, "hints")):
+        return None
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    from koala_utils import hints
+
+    if len(paths) > 1:
+        raise hints.HintError(f"hints are for one photograph, and here are {len(paths)}.")
+    found, strokes = getattr(options, "hint", []), None
+    if hasattr(options, "hints"):
+        try:
+            with Image.open(options.hints) as image:
+                strokes = np.asarray(image.convert("RGBA"))
+        except UnidentifiedImageError:
+            raise hints.HintError(f"{options.hints}: is not a picture of strokes.") from None
+
+    def find(photo):
+        return found + ([] if strokes is None else hints.from_strokes(strokes, photo.shape))
+
+    return find
 
 
 @contextlib.contextmanager
