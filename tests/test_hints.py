@@ -252,7 +252,7 @@ def test_hints_alone_with_no_strength(model_file):
 
 
 def run_cli(model_file, folder, *arguments):
-    """`koala colorize` of a grey photograph 64 x 48 in the folder: the exit status and the result."""
+    """`koala colorize` of a grey photograph, 64 x 48: the exit status and the result."""
     save(film.grey_photo(make_photo(7) // 2 + 60), folder / "photo.png")
     arguments = [folder / "photo.png", "-o", folder / "out", "--model", model_file, *arguments]
     status = cli.main(["colorize", *map(str, arguments)])
