@@ -16,6 +16,7 @@ from scipy.ndimage import uniform_filter
 from koala_utils import border, film, lab
 from koala_utils.backend import compiled
 from koala_utils.embedding import DEFAULT, EXTRACTORS, embed, find_extractor
+from koala_utils.hints import Spreader, on_copy
 from koala_utils.network import BUILDERS, chroma_of
 from koala_utils.network import predict as predict_output
 from koala_utils.photos import PhotoError
@@ -71,8 +72,21 @@ class Prediction:
     embedding: np.ndarray  # float (1000,), standardized, that the network was given
     output: np.ndarray  # of the network, (1, ...)
 
+    @functools.cached_property
+    def spreader(self):
+        """Spreads hints over this photograph; made when the first hint comes."""
+        return Spreader(self.lightness)
 
-def colorize(photo, model="koala-plus", extractor=DEFAULT, vividness=None, strength=1.0, size=None):
+
+def colorize(
+    photo,
+    model="koala-plus",
+    extractor=DEFAULT,
+    vividness=None,
+    strength=1.0,
+    size=None,
+    hints=(),
+):
     """Colours a photograph. The colours that it has are ignored.
 
     Args:
@@ -85,6 +99,8 @@ def colorize(photo, model="koala-plus", extractor=DEFAULT, vividness=None, stren
         strength: the predicted chroma is multiplied with this; 0 is grey.
         size: chroma is predicted on a copy of about size x size pixels; None is the model's own of
             `SIZES`.
+        hints: known colours, (x, y, "#7a1f1f") each, at pixels of the photograph. Only their chroma
+            counts; a grey one means: no colour here. See :mod:`koala_utils.hints`.
 
     Returns:
         RGB array (H, W, 3) of the photograph's dtype, with its own lightness. The edge of a film
@@ -93,9 +109,10 @@ def colorize(photo, model="koala-plus", extractor=DEFAULT, vividness=None, stren
     Raises:
         PhotoError: not a photograph.
         ExtractorError, WeightsError: no such extractor or model, or vividness asked of koala.
+        HintError: a hint lies outside of the photograph, or names no colour.
         ValueError: a vividness or strength that makes no sense.
     """
-    return render(predict(photo, model, extractor, size), vividness, strength)
+    return render(predict(photo, model, extractor, size), vividness, strength, hints)
 
 
 def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=None, few=False):
@@ -133,7 +150,7 @@ def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=N
     )
 
 
-def render(prediction, vividness=None, strength=1.0):
+def render(prediction, vividness=None, strength=1.0, hints=()):
     """The fast half of :func:`colorize`: the same arguments and result."""
     if vividness is not None and prediction.network != "koala-plus":
         raise WeightsError(
@@ -148,6 +165,9 @@ def render(prediction, vividness=None, strength=1.0):
     photo, lightness = prediction.photo, prediction.lightness
     chroma = chroma_of(prediction.output, vividness).numpy()[0]
     chroma = strength * chroma[: lightness.shape[0], : lightness.shape[1]]
+    known = on_copy(hints, photo.shape, prediction.picture, chroma.shape)
+    if known:
+        chroma = prediction.spreader.spread(chroma, known)
     top, bottom, left, right = prediction.picture
     inner = recombine(photo[top:bottom, left:right], lightness, chroma)
     if inner.shape[:2] == photo.shape[:2]:

@@ -228,7 +228,9 @@ def check_jobs(jobs):
         yield job, None if readable else PhotoError(f"{job.path}: not a photograph.")
 
 
-def colorize_jobs(jobs, looks, extractor, strength=1.0, keep_grey=False, quality=95):
+def colorize_jobs(
+    jobs, looks, extractor, strength=1.0, keep_grey=False, quality=95, hints_of=lambda photo: ()
+):
     """Colours photographs: while one is coloured, the next are read and the last ones written.
 
     Args:
@@ -237,6 +239,7 @@ def colorize_jobs(jobs, looks, extractor, strength=1.0, keep_grey=False, quality
         extractor, strength: as of :func:`koala_utils.colorize`.
         keep_grey: results are twice as wide: the grey photograph, and beside it the coloured one.
         quality: of JPEGs, 1 to 100.
+        hints_of: a function from a photograph's pixels to its hints.
 
     Yields:
         (job, problem) in the order of the jobs: None, or the `PhotoError` that left it out.
@@ -245,6 +248,7 @@ def colorize_jobs(jobs, looks, extractor, strength=1.0, keep_grey=False, quality
         ExtractorError, WeightsError: as :func:`koala_utils.colorize`.
     """
     from koala_utils import colorizer
+    from koala_utils.hints import HintError
 
     few = len(jobs) <= FEW
     models = dict.fromkeys(model for model, _ in looks.values())
@@ -266,7 +270,8 @@ def colorize_jobs(jobs, looks, extractor, strength=1.0, keep_grey=False, quality
     def write(job, photo, predictions):
         tiles = {"photograph": photo.rgb}
         for (look, (model, vividness)), target in zip(looks.items(), job.targets, strict=False):
-            result = colorizer.render(predictions[model], vividness, strength)
+            known = hints_of(predictions[model].photo)
+            result = colorizer.render(predictions[model], vividness, strength, known)
             alpha = photo.alpha
             if len(looks) > 1:
                 tiles[look] = colorizer.shrink(result, 2 * TILE)
@@ -283,6 +288,8 @@ def colorize_jobs(jobs, looks, extractor, strength=1.0, keep_grey=False, quality
             return step(*arguments)
         except PhotoError as error:
             return error
+        except HintError as error:
+            return PhotoError(f"{job}: {error}")
         except MemoryError:
             return PhotoError(f"{job}: too large for the memory of this machine.")
 

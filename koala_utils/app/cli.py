@@ -97,29 +97,35 @@ def parser():
     option("--validation-share", _share, 0.1, "of the photographs, 0 to 1", metavar="SHARE")
     text = "only the I-th of N parts, each of which another machine may do"
     option("--part", _part, "1/1", text, metavar="I/N")
+    text = "photographs with the same value in a column stay on one side of the split"
+    option("--groups", str, None, text, metavar="TABLE.csv:COLUMN")
     option("--extractor", str, EXTRACTOR, EXTRACTORS, metavar="NAME")
 
     sub, option = command(train, "train the colorization network; run again to go on")
     sub.add_argument("records", help="folder of koala prepare")
     sub.add_argument("-o", "--output", required=True, help="folder of the run")
-    option("--model", str, "koala", choices=["koala", "koala-plus"])
+    unset = argparse.SUPPRESS  # then the defaults are the training's, or those of fine-tuning
+    option(
+        "--model", str, unset, "koala (the default) or koala-plus", choices=["koala", "koala-plus"]
+    )
     option("--epochs", _whole, 10)
-    option("--crop", _whole, 64, "side of the training squares in pixels")
-    option("--batch", _whole, 32)
-    option("--passes", _whole, 1, "over the photographs in an epoch")
-    option("--learning-rate", _positive, 1e-3)
-    option("--schedule", str, "constant", choices=["constant", "cosine"])
-    option("--average", _share, 0.0, "momentum of a running average of the weights")
+    option("--crop", _whole, unset, "side of the training squares in pixels (default: 64)")
+    option("--batch", _whole, unset, "photographs per step (default: 32)")
+    option("--passes", _whole, unset, "over the photographs in an epoch (default: 1)")
+    option("--learning-rate", _positive, unset, "(default: 0.001)")
+    option("--schedule", str, unset, "(default: constant)", choices=["constant", "cosine"])
+    option("--average", _share, unset, "momentum of a running average of the weights")
     text = "of the squared error of koala-plus's cautious colours in the loss"
-    option("--mean-error", _factor, 0.0, text, metavar="WEIGHT")
+    option("--mean-error", _factor, unset, text, metavar="WEIGHT")
     text = "of a classifier's view of the colours in the loss"
-    option("--perceptual", _factor, 0.0, text, metavar="WEIGHT")
-    sub.add_argument("--freeze", action="store_true", help="train koala-plus's decoder alone")
+    option("--perceptual", _factor, unset, text, metavar="WEIGHT")
+    text = "train koala-plus's decoder alone"
+    sub.add_argument("--freeze", action="store_true", default=unset, help=text)
     text = "leave the embedding out"
-    sub.add_argument("--no-fusion", dest="fusion", action="store_false", help=text)
-    text = "a .safetensors file of another run"
+    sub.add_argument("--no-fusion", dest="fusion", action="store_false", default=unset, help=text)
+    text = "a released model, such as koala-plus, to fine-tune; or another run's .safetensors file"
     option("--start-from", str, None, text, metavar="WEIGHTS")
-    option("--seed", int, 0)
+    option("--seed", int, unset, "(default: 0)")
     text = "the one that the records must have been prepared with (checked)"
     option("--extractor", str, argparse.SUPPRESS, text, metavar="NAME")
 
@@ -176,6 +182,10 @@ def _colorize_grammar(command):
     add("--vividness", type=_share, metavar="0…1", help=text)
     text = "0 is grey, 2 is twice the colour (default: 1)"
     add("--strength", type=_factor, default=1.0, metavar="FACTOR", help=text)
+    text = "a known colour at a pixel, such as 120,80,#7a1f1f; repeatable"
+    add("--hint", type=_hint, action="append", default=[], metavar="X,Y,COLOUR", help=text)
+    text = "known colours: strokes on a transparent picture of the photograph"
+    add("--hints", metavar="PNG", help=text)
     text = "cautious, default, vivid and the paper's, and a contact sheet of them"
     add("--looks", action="store_true", help=text)
     text = "koala-plus, the paper's koala, or a .safetensors file (default: koala-plus)"
@@ -214,6 +224,14 @@ def _percent(text):
     return int(text)
 
 
+def _hint(text):
+    try:
+        x, y, color = text.split(",", 2)
+        return float(x), float(y), color
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a hint like 120,80,#7a1f1f") from None
+
+
 def _part(text):
     index, _, parts = text.partition("/")
     if not (index.isdecimal() and parts.isdecimal() and 1 <= int(index) <= int(parts)):
@@ -228,6 +246,7 @@ def _part(text):
 def colorize(options):
     from tqdm.auto import tqdm
 
+    from koala_utils import photos
     from koala_utils.app import batch
 
     looks = {"": (options.model, options.vividness)}
@@ -239,6 +258,20 @@ def colorize(options):
     found, problems, earlier = batch.find(options.source, output)
     jobs = batch.plan(found, output, options.format, looks, options.overwrite)
     todo = [job for job in jobs if not job.done]
+    if (options.hint or options.hints) and len(jobs) != 1:
+        raise ValueError(f"hints are for one photograph, and here are {len(jobs)}.")
+    strokes = photos.load_photo(options.hints) if options.hints else None
+
+    def hints_of(photo):
+        if not strokes:
+            return options.hint
+        import numpy as np
+
+        from koala_utils.hints import from_strokes
+
+        opaque = strokes.alpha is None
+        rgba = strokes.rgb if opaque else np.dstack([strokes.rgb, strokes.alpha])
+        return options.hint + from_strokes(rgba, photo.shape)
 
     def say(line, stream):  # above the bar, where there is one
         if stream:  # None where it is closed
@@ -266,6 +299,7 @@ def colorize(options):
                 options.strength,
                 options.keep_grey,
                 options.quality,
+                hints_of,
             )
         for job, problem in results:
             bar.update()
@@ -300,6 +334,7 @@ def prepare(options):
         options.extractor,
         options.validation_share,
         part=options.part,
+        groups=options.groups,
     )
     total = report["train"] + report["validation"]
     print(
@@ -321,22 +356,18 @@ def train(options):
             f"{options.records}: was prepared with {prepared}, not {options.extractor};"
             f" run: koala prepare … --extractor {options.extractor}"
         )
-    chosen = {key: getattr(options, key) for key in training.DEFAULTS}
+    chosen = {key: getattr(options, key) for key in training.DEFAULTS if hasattr(options, key)}
     print(f"training on {training.machine()}, in {training.best_dtype()}")
-    _, history = training.train(
+    network, history = training.train(
         options.records, options.output, options.epochs, options.start_from, **chosen
     )
-    print(
-        f"{options.epochs} epochs done; squared ab error on validation photographs"
-        f" {history[-1]['val_ratio']:.3f} of grey's;"
-        f" weights in {Path(options.output) / options.model}.safetensors"
-    )
+    print(training.summary(network, history, options.output))
 
 
 def adapt(options):
     from koala_utils import training
 
-    _, history = training.adapt(
+    student, history = training.adapt(
         options.records,
         options.output,
         options.epochs,
@@ -346,11 +377,7 @@ def adapt(options):
         options.seed,
         options.start_from,
     )
-    print(
-        f"{options.epochs} epochs done; agreement with the colour photographs' logits on"
-        f" validation photographs {1 - history[-1]['val_loss'] / 2:.3f};"
-        f" weights in {options.output}"
-    )
+    print(training.summary(student, history, options.output))
 
 
 def evaluate(options):
