@@ -37,7 +37,14 @@ PUBLISHED = {
 MAX_BYTES = 2_000_000_000  # of a download
 SLOWEST = 1_000  # bytes a second, below which a download counts as dead
 URL_LISTS = (".txt", ".urls")
-COLLECTIONS = ("bundled", "bundled-historical", *PUBLISHED, "imagenette")
+# name -> folder of the package
+IN_PACKAGE = {
+    "bundled": "color",
+    "bundled-historical": "historical",
+    "kodachrome": "kodachrome/train",  # colour slides of 1939 to 1944; kodachrome.csv tells of each
+    "kodachrome-test": "kodachrome/test",
+}
+COLLECTIONS = (*IN_PACKAGE, *PUBLISHED, "imagenette")
 
 # ---------------------------------------------------------------- finding files
 
@@ -136,10 +143,8 @@ def is_at_hand(name):
 
 def collection(name):
     """Paths of a named collection, downloaded on first use and checked by SHA-256."""
-    if name == "bundled":
-        return sorted((BUNDLED / "color").iterdir())
-    if name == "bundled-historical":
-        return sorted((BUNDLED / "historical").iterdir())
+    if name in IN_PACKAGE:
+        return sorted((BUNDLED / IN_PACKAGE[name]).iterdir())
     pooch.get_logger().setLevel("WARNING")
     try:
         if name == "imagenette":

@@ -13,8 +13,8 @@ from helpers import assert_one_sentence, files_in, make_noise, start
 from PIL import Image
 
 from koala_utils import downloads
-from koala_utils.downloads import download, find_photos
-from koala_utils.files import replacing
+from koala_utils.downloads import BUNDLED, download, find_photos
+from koala_utils.files import read_rows, replacing
 from koala_utils.photos import PhotoError
 
 
@@ -253,3 +253,18 @@ def test_files_honour_the_umask(tmp_path, mask):
     finally:
         os.umask(before)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_the_colour_slides_come_with_the_package_and_no_run_is_on_both_sides():
+    table = list(read_rows(BUNDLED / "kodachrome" / "kodachrome.csv"))
+    split = {
+        name: {row["file"] for row in table if row["split"] == name} for name in ("train", "test")
+    }
+    for name, collection in (("train", "kodachrome"), ("test", "kodachrome-test")):
+        found = {
+            path.relative_to(BUNDLED / "kodachrome").as_posix() for path in find_photos(collection)
+        }
+        assert found == split[name]
+    assert (len(split["train"]), len(split["test"])) == (1027, 199)
+    runs = [{row["run"] for row in table if row["split"] == name} for name in ("train", "test")]
+    assert not runs[0] & runs[1]
