@@ -37,7 +37,7 @@ def show(figure, alt=None, path=None, photographic=False):
         raise ValueError(f"{path}: a figure that is written to a file needs its alt text here.")
     kind, text = "jpeg" if photographic else "png", alt or ""
     options = (
-        {"pil_kwargs": {"quality": 85, "optimize": True, "comment": text.encode()}}
+        {"pil_kwargs": {"quality": 80, "optimize": True, "comment": text.encode()}}
         if photographic
         else {"metadata": {ALT: text, "Software": None}}
     )
@@ -67,7 +67,9 @@ def alt_of(path):
 
 
 def photo_grid(rows, alt=None, column_titles=(), row_titles=(), row_notes=(), path=None, width=9.0):
-    """Photographs side by side, at most `PER_ROW` in a line; a longer row goes on in the next line.
+    """Photographs side by side, at most `PER_ROW` in a line.
+
+    Longer rows go on below all rows, so that what belongs together stands below each other.
 
     Args:
         rows: lists of photographs of one shape, uint8 or float in [0, 1]; those of two dimensions
@@ -76,15 +78,16 @@ def photo_grid(rows, alt=None, column_titles=(), row_titles=(), row_notes=(), pa
         width: in inches.
         alt, path: see :func:`show`.
     """
+    longest = max(map(len, rows))
+    columns = -(-longest // -(-longest // PER_ROW))  # blocks of equal width
     lines = []  # (photographs, their titles, title and note of the row)
-    titles = [*column_titles, *[""] * max(map(len, rows))]
-    for row, title, note in itertools.zip_longest(rows, row_titles, row_notes, fillvalue=""):
-        columns = -(-len(row) // -(-len(row) // PER_ROW))  # lines of equal length
-        for start in range(0, len(row), columns):
-            here = slice(start, start + columns)
-            shown = titles[here] if columns < len(row) or not lines else []
-            lines.append((row[here], shown, *(("", "") if start else (title, note))))
-    columns = max(len(line[0]) for line in lines)
+    for start in range(0, longest, columns):
+        here = slice(start, start + columns)
+        titles = column_titles[here]
+        for row, title, note in itertools.zip_longest(rows, row_titles, row_notes, fillvalue=""):
+            if row[here]:
+                lines.append((row[here], titles, title, note))
+                titles = []
     aspects = [next(p.shape[0] / p.shape[1] for p in line[0] if p is not None) for line in lines]
     figure, axes = plt.subplots(
         len(lines),

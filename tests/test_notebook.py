@@ -81,16 +81,17 @@ def test_photographs_stand_at_most_four_in_a_line_and_large(
     assert row.sum() / columns >= 300
 
 
-def test_titles_follow_their_photographs_into_the_next_line(monkeypatch, displayed):
+def test_long_rows_go_on_below_all_rows_with_their_titles(monkeypatch, displayed):
     figures = []
     monkeypatch.setattr(notebook, "show", lambda figure, *_, **__: figures.append(figure))
     rows = [[make_photo(i) for i in range(5)], [make_photo(0), None]]
     notebook.photo_grid(rows, "seven", list("abcde"), ["one", "two"], ["x", "y"])
     axes = np.array(figures[0].axes).reshape(3, 3)
-    assert [[ax.get_title() for ax in line] for line in axes[:2]] == [list("abc"), ["d", "e", ""]]
-    assert [line[0].get_ylabel() for line in axes] == ["one", "", "two"]
-    assert [line[-1].texts[0].get_text() for line in axes] == ["x", "", "y"]
-    assert [[len(ax.images) for ax in line] for line in axes] == [[1, 1, 1], [1, 1, 0], [1, 0, 0]]
+    assert [ax.get_title() for ax in axes[0]] == list("abc")
+    assert [ax.get_title() for ax in axes[2]] == ["d", "e", ""]
+    assert [line[0].get_ylabel() for line in axes] == ["one", "two", "one"]
+    assert [line[-1].texts[0].get_text() for line in axes] == ["x", "y", "x"]
+    assert [[len(ax.images) for ax in line] for line in axes] == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
     plt.close(figures[0])
 
 
