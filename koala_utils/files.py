@@ -148,10 +148,11 @@ def read_rows(path):
 def write_rows(rows, path, columns=None, append=False):
     """Writes rows as a csv file with a header.
 
-    Args: rows: dicts from column to value; numbers are written as `str` shows them, and None as
-        nothing. path: of the file, which is replaced as a whole; its folder is made where it is
-        missing. columns: the header; by default the keys of the first row. append: adds the rows to
-        the file instead; only a new file gets the header.
+    Args:
+        rows: dicts from column to value; numbers are written as `str` shows them, None as nothing.
+        path: of the file, which is replaced as a whole; its folder is made where it is missing.
+        columns: the header; by default the keys of the first row.
+        append: adds the rows to the file instead; only a new file gets the header.
     """
     rows, path = list(rows), Path(path)
     text = io.StringIO()

@@ -1,10 +1,9 @@
 """How fast the package is: ratios measured side by side in one run. Writes report/tables/speed.csv
 and speed.txt, its caption.
 
-    python report/benchmark.py --sizes 1000 5000 30000    as in the report, about 25 minutes on two
-    cores python report/benchmark.py                            about 15 minutes, on fewer
-    photographs python report/benchmark.py --quick                    about five; nothing is
-    written, nor with --only
+    python report/benchmark.py --sizes 1000 5000 30000    as in the report, about 25 minutes
+    python report/benchmark.py                            about 15 minutes, on fewer photographs
+    python report/benchmark.py --quick                    about five; writes nothing, nor --only
 
 What is compared takes turns, so that what else the machine does falls on both sides, and of every
 figure the median of all turns is taken. Only the bundled photographs are needed.

@@ -1,8 +1,7 @@
 """What matters, in minutes: the paper's network at 32 px with one thing changed, each with three
 seeds.
 
-    python report/small_ablation.py RECORDS -o report/tables/small_ablation.csv [--only fusion
-    extractor size photographs]
+    python report/small_ablation.py RECORDS -o report/tables/small_ablation.csv [--only GROUP ...]
 
 RECORDS are those of `koala prepare`; a few hundred photographs will do. Called again, it adds the
 rows that the table does not hold yet. Every row of a group is trained for the same number of steps

@@ -133,11 +133,11 @@ folder, source = Path(sys.argv[1]), sys.argv[2]
 records.prepare(source, folder / "records", size=40, validation_share=0.4, progress=False)
 options = {"crop": 32, "batch": 2, "dtype": "float32", "verbose": 0}
 training.train(folder / "records", folder / "run", epochs=1, **options)
-training.train(folder / "records", folder / "run", epochs=2, **options)  # resumed from the
-    checkpoint
+# resumed from the checkpoint
+training.train(folder / "records", folder / "run", epochs=2, **options)
 for model in ("koala-plus", folder / "run" / "koala.safetensors"):
-    photos.save_photo(colorizer.colorize(photos.read_photo(downloads.find_photos(source)[0]),
-    model), folder / "colored.png")
+    photo = photos.read_photo(downloads.find_photos(source)[0])
+    photos.save_photo(colorizer.colorize(photo, model), folder / "colored.png")
 print("seen", seen)
 pickle.loads(pickle.dumps(Path("a")))
 print("awake", bool(seen))

@@ -295,11 +295,11 @@ def test_photograph_may_be_dropped(shared):
     data = base64.b64encode(encoded(read_photo(find_photos("bundled")[1]))).decode()
     shared.locator(".koala-drop").evaluate(
         """(zone, data) => {
-        const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0)), carried = new
-            DataTransfer();
+        const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+        const carried = new DataTransfer();
         carried.items.add(new File([bytes], "dropped.jpg"));
-        zone.dispatchEvent(new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable:
-            true }));
+        zone.dispatchEvent(
+            new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true }));
     }""",
         data,
     )
