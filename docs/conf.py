@@ -48,7 +48,14 @@ CONTENTS = {
         "koala_utils/photographs/CREDITS",
         "koala_utils/released/CREDITS",
     ],
-    "Help": ["docs/glossary", "docs/clusters", "CONTRIBUTING"],
+    "Help": [
+        "docs/glossary",
+        "docs/when_training_goes_wrong",
+        "docs/for_teachers",
+        "docs/running_elsewhere",
+        "docs/clusters",
+        "CONTRIBUTING",
+    ],
 }
 
 nb_execution_mode = "off"  # people read what is committed; the tests execute it

@@ -6,7 +6,11 @@ import json
 import re
 import subprocess
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import unquote
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
@@ -50,8 +54,10 @@ def test_conda_environment_has_the_same_requirements():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     conda = [line for line in environment["dependencies"] if isinstance(line, str)]
     pip = next(line["pip"] for line in environment["dependencies"] if isinstance(line, dict))
-    assert f"python{PROJECT['requires-python']}" in conda and "pip" in conda
-    assert "-e ." in pip
+    # repo2docker, and so Binder, reads the version only where it is written as python=X.Y.
+    version = next(line.removeprefix("python=") for line in conda if line.startswith("python="))
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(version)
+    assert "pip" in conda and "-e ." in pip and environment["channels"] == ["conda-forge"]
     listed = {
         canonicalize_name(r.name): str(r.specifier) for r in map(Requirement, set(pip) - {"-e ."})
     }
@@ -269,26 +275,123 @@ def markdown_files():
     return [path for path in tracked_files() if path.suffix == ".md"]
 
 
-def test_links_of_the_readme_and_the_notebooks_lead_somewhere():
+def markdown_of(path):
+    """The Markdown of a file, or of a notebook's cells, without its code."""
+    text = (
+        "\n\n".join(map(source, cells(path, "markdown")))
+        if path.suffix == ".ipynb"
+        else path.read_text(encoding="utf-8")
+    )
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
+
+
+def links_of(path):
+    """The targets of all links and pictures of a Markdown file or a notebook."""
+    text = re.sub(r"`[^`\n]*`", "", markdown_of(path))
+    return (
+        re.findall(r"\]\(([^)\s]+)\)", text)
+        + re.findall(r'(?:src|href)="([^"]+)"', text)
+        + re.findall(r"<(https?://[^>\s]+)>", text)
+    )
+
+
+def anchors_of(path):
+    """What may stand behind the # of a link: the headings, as GitHub and MyST name them."""
+    text = markdown_of(path)
+    anchors = re.findall(r'\b(?:id|name)="([^"]+)"', text)
+    for heading in re.findall(r"^#{1,6} +(.+?) *#*$", text, re.M):
+        words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+        times = sum(
+            re.fullmatch(rf"{re.escape(slug)}(-\d+)?", each) is not None for each in anchors
+        )
+        anchors.append(f"{slug}-{times}" if times else slug)
+    return anchors
+
+
+def missing_link(path, target):
+    """What is wrong with a link inside the project, or None."""
+    name, _, anchor = unquote(target).partition("#")
+    found = path.parent / name if name else path
+    if not found.exists():
+        return f"{path.name}: {target} is not there"
+    if anchor and found.suffix in (".md", ".ipynb") and anchor not in anchors_of(found):
+        return f"{path.name}: {target} has no such section"
+    return None
+
+
+def linking_files():
+    return markdown_files() + NOTEBOOKS + SOLUTIONS
+
+
+def test_internal_links_lead_to_files_and_sections_that_exist():
     assert ROOT / "README.md" in markdown_files()
-    texts = [(path, path.read_text(encoding="utf-8")) for path in markdown_files()]
-    texts += [
-        (path, source(cell)) for path in NOTEBOOKS + SOLUTIONS for cell in cells(path, "markdown")
-    ]
     links = [
         (path, target)
-        for path, text in texts
-        for target in re.findall(r"\]\(([^)\s]+)\)", text)
-        + re.findall(r'(?:src|href)="([^"]+)"', text)
+        for path in linking_files()
+        for target in links_of(path)
+        if not re.match(r"[a-z]+:", target)
     ]
-    local = [
-        (path, target.split("#")[0]) for path, target in links if not re.match(r"[a-z]+:|#", target)
+    assert len(links) > 100 and any("#" in target for _, target in links)
+    assert [problem for link in links if (problem := missing_link(*link))] == []
+
+
+def test_a_link_to_a_missing_file_or_section_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A page\n\n## `koala train`, and *more*\n\n## Twice\n\n## Twice\n\n"
+        "```\n# a comment, [no link](nowhere.md)\n```\n"
+        '[one](other.md) [two](#nothing) `[three](x.md)` <a href="page.md#twice">four</a>\n'
+    )
+    assert links_of(page) == ["other.md", "#nothing", "page.md#twice"]
+    assert anchors_of(page) == ["a-page", "koala-train-and-more", "twice", "twice-1"]
+    wrong = [missing_link(page, target) for target in links_of(page)]
+    assert wrong == [
+        "page.md: other.md is not there",
+        "page.md: #nothing has no such section",
+        None,
     ]
-    assert local
-    missing = [
-        f"{path.name}: {target}" for path, target in local if not (path.parent / target).exists()
-    ]
-    assert not missing
+
+
+def dead(url):
+    """Why an address cannot be read, or None. A server that refuses programs is no dead link."""
+    for method in ("HEAD", "GET"):  # some servers do not answer the first
+        request = Request(url, method=method, headers={"User-Agent": "Mozilla/5.0"})
+        try:
+            with urlopen(request, timeout=30):
+                return None
+        except HTTPError as error:
+            reason = str(error.code) if error.code in (404, 410) else None
+        except OSError as error:
+            reason = str(error)
+    return reason and f"{url}: {reason}"
+
+
+@pytest.mark.network
+def test_external_links_lead_somewhere():
+    links = {target.split("#")[0] for path in linking_files() for target in links_of(path)}
+    urls = sorted(link for link in links if re.match(r"https?:", link))
+    assert urls
+    with ThreadPoolExecutor(8) as pool:
+        assert [problem for problem in pool.map(dead, urls) if problem] == []
+
+
+def test_every_page_of_docs_is_in_the_book_s_contents():
+    tree = ast.parse((ROOT / "docs" / "conf.py").read_text(encoding="utf-8"))
+    contents = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "CONTENTS"
+    )
+    listed = {page for pages in contents.values() for page in pages}
+    assert {f"docs/{path.stem}" for path in (ROOT / "docs").glob("*.md")} <= listed
+
+
+def test_development_container_sets_up_with_a_python_that_the_package_supports():
+    settings = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
+    version = settings["image"].rpartition(":")[2]
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(version)
+    assert settings["postCreateCommand"] == "make setup"
 
 
 def test_every_word_of_the_glossary_is_used_where_it_says():
