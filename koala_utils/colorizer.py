@@ -17,7 +17,7 @@ from koala_utils import border, film, lab
 from koala_utils.backend import compiled
 from koala_utils.embedding import DEFAULT, EXTRACTORS, embed, find_extractor
 from koala_utils.hints import Spreader, on_copy
-from koala_utils.network import BUILDERS, chroma_of
+from koala_utils.network import BUILDERS, chroma_of, kind_of
 from koala_utils.network import predict as predict_output
 from koala_utils.photos import PhotoError
 from koala_utils.weights import RELEASED, WeightsError, load_weights, read_metadata
@@ -50,13 +50,7 @@ def load_network(model="koala-plus"):
 def _load_network(path, changed):
     """Kept in memory until the file changes."""
     metadata = read_metadata(path)
-    kind = metadata.get("model", "koala")
-    if kind not in BUILDERS:
-        raise WeightsError(
-            f"{path}: weights of {kind!r}, which this version does not know; get a newer"
-            " koala_utils."
-        )
-    network = BUILDERS[kind](fusion=metadata.get("fusion") != "False")
+    network = BUILDERS[kind_of(metadata, path)](fusion=metadata.get("fusion") != "False")
     load_weights(network, path)
     return network
 

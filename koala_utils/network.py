@@ -12,6 +12,7 @@ import numpy as np
 
 from koala_utils import quantization
 from koala_utils.backend import keras
+from koala_utils.weights import WeightsError
 
 layers = keras.layers
 
@@ -187,6 +188,21 @@ STRIDES = {
     "koala": 8,
     "koala-plus": 32,
 }  # the inputs' sides must be multiples
+
+
+def kind_of(metadata, path):
+    """Which of `BUILDERS` the weights at `path` are for, from their metadata.
+
+    Raises:
+        WeightsError: none of them.
+    """
+    kind = metadata.get("model", "koala")
+    if kind not in BUILDERS:
+        raise WeightsError(
+            f"{path}: weights of {kind!r}, which this version does not know; get a newer"
+            " koala_utils."
+        )
+    return kind
 
 
 def chroma_of(output, vividness=0.0):

@@ -30,7 +30,14 @@ from koala_utils.backend import explained, keras, tf
 from koala_utils.embedding import classifier_for, load_extractor, standardized
 from koala_utils.files import DamagedError, alone, make_room, read_json, replacing, sweep
 from koala_utils.losses import loss_for
-from koala_utils.network import BUILDERS, STRIDES, chroma_of, freeze_encoder, load_encoder
+from koala_utils.network import (
+    BUILDERS,
+    STRIDES,
+    chroma_of,
+    freeze_encoder,
+    kind_of,
+    load_encoder,
+)
 from koala_utils.weights import find_weights, load_weights, read_metadata, save_weights
 
 ENCODER = "mobilenet_v2_grey"  # the classifier whose feature maps koala-plus begins with
@@ -309,7 +316,7 @@ def complete(options, start_from=None):
     defaults = dict(DEFAULTS)
     if start_from:
         began = read_metadata(find_weights(start_from))
-        defaults["model"] = began.get("model", "koala")
+        defaults["model"] = kind_of(began, start_from)
         defaults["fusion"] = began.get("fusion") != "False"
         if not str(start_from).endswith(".safetensors"):
             plus = defaults["model"] == "koala-plus"

@@ -109,7 +109,7 @@ def test_package_imports_only_what_it_requires():
 
 
 def test_every_notebook_of_the_course_is_there_with_its_solutions():
-    numbers = [f"{number:02d}" for number in range(9)]
+    numbers = [f"{number:02d}" for number in range(10)]
     assert [path.name[:2] for path in NOTEBOOKS] == numbers and [
         path.name[:2] for path in SOLUTIONS
     ] == numbers
@@ -500,6 +500,7 @@ def test_every_bundled_photograph_is_credited():
         for path in tracked_files()
         if path.name.startswith("CREDITS")
     )
+    credits += (bundled / "kodachrome" / "kodachrome.csv").read_text(encoding="utf-8")
     photographs = [path for path in bundled.rglob("*") if path.suffix in (".jpg", ".png")]
     assert photographs
     assert [path.name for path in photographs if path.stem not in credits] == []
