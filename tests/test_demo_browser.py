@@ -496,7 +496,10 @@ def test_notebook_runs_to_its_end_in_jupyterlab(browser, tmp_path):
         for _ in range(120):
             page.keyboard.press("Control+s")
             time.sleep(1)
-            saved = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                saved = json.loads(path.read_text(encoding="utf-8"))
+            except json.JSONDecodeError:  # it is just being saved
+                continue
             code = [cell for cell in saved["cells"] if cell["cell_type"] == "code"]
             if all(cell["execution_count"] for cell in code):
                 break
