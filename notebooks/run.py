@@ -9,17 +9,24 @@ their new outputs, and with nothing else changed.
 """
 
 import argparse
+import base64
+import io
 import time
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 from koala_utils import REPORT, WORK
 from koala_utils.files import replacing
 
 HERE = Path(__file__).parent
+LARGEST = 2_400_000  # bytes of a notebook that is written back
+# Quality and width in pixels that are tried until it fits: four tiles of 300,
+# and of 250 at the very last.
+SMALLER = [(80, 1200), (70, 1200), (60, 1200), (50, 1200), (50, 1000)]
 
 
 def execute(notebook, folder):
@@ -65,6 +72,31 @@ def add_alt_texts(notebook):
             output.data["text/plain"] = text
 
 
+def shrink_pictures(notebook):
+    """Encodes photographs again, ever smaller, until a notebook fits `LARGEST`.
+
+    Args:
+        notebook: an executed `nbformat.NotebookNode`, which is changed.
+    """
+    photographs = [
+        (output.data, Image.open(io.BytesIO(base64.b64decode(data))))
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if (data := output.get("data", {}).get("image/jpeg"))
+    ]
+    for quality, width in SMALLER:
+        if len(nbformat.writes(notebook)) <= LARGEST:
+            return
+        for data, picture in photographs:
+            height = round(picture.height * width / picture.width)
+            smaller = picture
+            if picture.width > width:
+                smaller = picture.resize((width, height), Image.LANCZOS)
+            buffer = io.BytesIO()
+            smaller.save(buffer, "JPEG", quality=quality, optimize=True)
+            data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode()
+
+
 def run(path):
     """Executes one notebook and writes the copy, also of one that failed."""
     notebook = nbformat.read(path, as_version=4)
@@ -80,6 +112,7 @@ def refresh(path):
     """Executes one notebook and writes it back unless it fails."""
     notebook = nbformat.read(path, as_version=4)
     execute(notebook, path.parent)
+    shrink_pictures(notebook)
     with replacing(path) as temporary:
         nbformat.write(notebook, temporary)
 

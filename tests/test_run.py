@@ -1,11 +1,15 @@
 """notebooks/run.py, which executes the course and refreshes the notebooks' outputs."""
 
+import base64
 import importlib.util
+import io
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted(
@@ -121,3 +125,19 @@ def test_committed_notebooks_are_written_as_a_refresh_writes_them(path, tmp_path
         not [cell.id for cell in notebook.cells if "execution" in cell.metadata]
         and "widgets" not in notebook.metadata
     )
+
+
+def test_pictures_of_a_large_notebook_are_encoded_again_until_it_fits(runner):
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1600, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).resize((1800, 1000)).save(buffer, "JPEG", quality=95)
+    data = {"image/jpeg": base64.b64encode(buffer.getvalue()).decode(), "text/plain": "noise"}
+    output = nbformat.v4.new_output("display_data", data, metadata={"image/jpeg": {"alt": "noise"}})
+    cells = [nbformat.v4.new_code_cell("x", outputs=[output]) for _ in range(4)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    assert len(nbformat.writes(notebook)) > runner.LARGEST
+    runner.shrink_pictures(notebook)
+    assert len(nbformat.writes(notebook)) <= runner.LARGEST
+    kept = notebook.cells[0].outputs[0]
+    assert Image.open(io.BytesIO(base64.b64decode(kept.data["image/jpeg"]))).width == 1200
+    assert kept.metadata["image/jpeg"]["alt"] == "noise"
