@@ -25,8 +25,8 @@ from koala_utils.files import replacing
 HERE = Path(__file__).parent
 LARGEST = 2_400_000  # bytes of a notebook that is written back
 # Quality and width in pixels that are tried until it fits: four tiles of 300,
-# and of 250 at the very last.
-SMALLER = [(80, 1200), (70, 1200), (60, 1200), (50, 1200), (50, 1000)]
+# and of 240 at the very last.
+SMALLER = [(80, 1200), (70, 1200), (60, 1200), (50, 1200), (45, 960)]
 
 
 def execute(notebook, folder):
