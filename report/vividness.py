@@ -65,11 +65,11 @@ def main():
     for source in parser.parse_args().photos:
         for path in find_photos(source):
             results.append(measure(colorizer.shrink(photos.read_photo(path), 224)))
-    grey, colourfulness, neutral = (sum(result[i] for result in results) for i in (1, 2, 3))
+    grey, colorful, neutral = (sum(result[i] for result in results) for i in (1, 2, 3))
     print(f"{len(results)} photographs\nway, ratio, colourfulness, violet per 1,000")
     for name in WAYS:
-        error, colour, violet = np.sum([result[0][name] for result in results], axis=0)
-        print(f"{name}, {error / grey:.3f}, {colour / colourfulness:.2f},", end=" ")
+        error, shown, violet = np.sum([result[0][name] for result in results], axis=0)
+        print(f"{name}, {error / grey:.3f}, {shown / colorful:.2f},", end=" ")
         print(f"{1000 * violet / max(neutral, 1):.2f}")
 
 

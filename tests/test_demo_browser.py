@@ -67,7 +67,7 @@ def served(folder, *command):
         stderr=log,
     )
     try:
-        for _ in range(300):
+        for _ in range(1500):
             with (
                 contextlib.suppress(OSError),
                 socket.create_connection(("127.0.0.1", port), timeout=1),

@@ -224,7 +224,7 @@ def test_pages_are_self_contained(build, tmp_path):
     )
     assert not re.findall(r'<(?:script|link)[^>]*(?:src|href)="(?!data:)', page)
     pages = PdfReader(tmp_path / "report.pdf").pages
-    assert 4 <= len(pages) <= 9
+    assert 4 <= len(pages) <= 14  # figures have at most four photographs a row
     words = "".join(page.extract_text() for page in pages)
     assert "Prokudin-Gorskii" in words and "What fails" in words
 
