@@ -7,7 +7,6 @@ own, at full resolution.
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,12 +14,12 @@ from scipy.ndimage import uniform_filter
 
 from koala_utils import border, film, lab
 from koala_utils.backend import compiled
-from koala_utils.embedding import DEFAULT, EXTRACTORS, embed, find_extractor
+from koala_utils.embedding import DEFAULT, embed, find_extractor
 from koala_utils.hints import Spreader, on_copy
 from koala_utils.network import BUILDERS, chroma_of, kind_of
 from koala_utils.network import predict as predict_output
 from koala_utils.photos import PhotoError
-from koala_utils.weights import RELEASED, WeightsError, load_weights, read_metadata
+from koala_utils.weights import WeightsError, find_weights, load_weights, read_metadata
 
 # Pixels, side of a square of the area at which chroma is predicted; chosen on validation
 # photographs.
@@ -36,13 +35,7 @@ def load_network(model="koala-plus"):
     Raises:
         WeightsError: no such model, or weights that do not fit.
     """
-    path = Path(model) if str(model).endswith(".safetensors") else RELEASED / f"{model}.safetensors"
-    if path.parent == RELEASED and not path.exists():
-        names = sorted(p.stem for p in RELEASED.glob("*.safetensors") if p.stem not in EXTRACTORS)
-        raise WeightsError(
-            f"no model is called {model!r}; there are {', '.join(names)}, or give a"
-            " .safetensors file."
-        )
+    path = find_weights(model)
     return _load_network(path, path.stat().st_mtime_ns if path.exists() else None)
 
 
