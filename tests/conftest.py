@@ -14,6 +14,10 @@ from helpers import make_photo
 
 DATA = Path(os.environ.get("KOALA_DATA_DIR") or pooch.os_cache("koala")).resolve()
 
+# Servers of the tests are on this machine, also where everything else is reached by a proxy.
+for name in ("no_proxy", "NO_PROXY"):
+    os.environ[name] = "127.0.0.1,localhost"
+
 hypothesis.settings.register_profile(
     "koala", deadline=None, max_examples=25, derandomize=True, database=None
 )
@@ -73,9 +77,7 @@ class Site:
 
 
 @pytest.fixture
-def site(monkeypatch):
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
+def site():
     served = Site()
     yield served
     served.server.shutdown()
@@ -83,10 +85,8 @@ def site(monkeypatch):
 
 
 @pytest.fixture
-def dead_url(monkeypatch):
+def dead_url():
     """An address on this machine where nothing listens."""
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -489,6 +489,7 @@ def test_notebook_runs_to_its_end_in_jupyterlab(browser, tmp_path):
         "--allow-root",
     ) as url:
         page = visit(browser, f"{url}/lab/tree/notebook.ipynb", **DESKTOP)
+        page.set_default_timeout(300_000)  # the kernel has to import TensorFlow first
         page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
