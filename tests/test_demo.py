@@ -14,7 +14,7 @@ import pytest
 from helpers import assert_one_sentence, differ_by_rounding_at_most, make_noise, make_photo
 from PIL import Image, ImageCms
 
-from koala_utils import colorize, colorizer, evaluation, film
+from koala_utils import colorize, colorizer, evaluation, film, hints
 from koala_utils.app import demo, study
 from koala_utils.downloads import find_photos
 from koala_utils.photos import PhotoError, read_photo
@@ -178,6 +178,148 @@ def test_every_control_has_a_name(page):
     named = [control for control in controls(page) if not isinstance(control, ipywidgets.HTML)]
     assert len(named) == 8
     assert all(getattr(control, "label", "") or control.description for control in named)
+
+
+# ---------------------------------------------------------------- hints
+
+
+def near(rgb, x, y, radius=5):
+    """The mean color around a place."""
+    return rgb[y - radius : y + radius, x - radius : x + radius].reshape(-1, 3).mean(0)
+
+
+def test_hint_colors_its_place_and_the_download_has_it(opened):
+    photo, plain = read_photo(opened.current.source), decoded(opened.wipe.after)
+    height, width = photo.shape[:2]
+    hint = [width // 4, height // 4, "#c02020"]
+    opened.wipe.hints = [hint]
+    assert opened.wipe.messages == [] and opened.current.hints == [hint]
+    shown = decoded(opened.wipe.after)
+    rows, columns = plain.shape[:2]
+    change = [
+        np.abs(near(shown, x, y) - near(plain, x, y)).max()
+        for x, y in ((columns // 4, rows // 4), (columns - 10, rows - 10))
+    ]
+    assert change[0] > 15 and change[1] < 0.3 * change[0]
+    expected = colorize(photo, hints=[hint])
+    assert differ_by_rounding_at_most(decoded(opened.png()[1]), expected)
+
+
+def test_hints_belong_to_their_photograph_and_stay_with_every_look(opened):
+    given = [[30, 40, "#c02020"], [80, 20, "#808080"]]
+    opened.wipe.hints = given
+    colored = opened.wipe.after
+    opened.gallery.selected = 1
+    assert opened.wipe.hints == [] and not opened.wipe.undoable
+    opened.gallery.selected = DUST_BOWL
+    assert (opened.wipe.hints, opened.wipe.after) == (given, colored)
+    assert opened.wipe.undoable and opened.wipe.size == list(opened.current.shape[::-1])
+    for look, (model, vividness) in demo.LOOKS.items():
+        opened.take_look(look)
+        prediction = opened.current.predictions[model]
+        scale = prediction.photo.shape[1] / opened.current.shape[1]
+        scaled = [(scale * x, scale * y, color) for x, y, color in given]
+        expected = colorizer.render(prediction, vividness, hints=scaled)
+        assert np.abs(decoded(opened.wipe.after).astype(int) - expected).mean() < 3
+        assert opened.wipe.hints == given
+
+
+def test_every_change_of_the_hints_is_undone(opened):
+    states = [[], [[30, 40, "#c02020"]], [[90, 40, "#c02020"]], []]
+    seen = [opened.wipe.after]
+    for state in states[1:]:
+        opened.wipe.hints = state
+        seen.append(opened.wipe.after)
+    assert seen[0] == seen[3] and len(set(seen)) == 3
+    for state, after in zip(states[-2::-1], seen[-2::-1], strict=True):
+        assert opened.wipe.undoable
+        opened._hint_asked(None, {"kind": "undo"}, [])
+        assert (opened.wipe.hints, opened.wipe.after) == (state, after)
+    opened._hint_asked(None, {"kind": "undo"}, [])
+    assert not opened.wipe.undoable and opened.wipe.messages == []
+
+
+def test_offered_colors_are_the_modes_of_the_network_there(opened):
+    opened._hint_asked(None, {"kind": "offer", "x": 200, "y": 100}, [])
+    offers, plus = opened.wipe.offers, opened.current.predictions["koala-plus"]
+    assert (offers["x"], offers["y"], len(offers["colors"])) == (200, 100, 5)
+    row, column = (
+        side * place // whole
+        for side, place, whole in zip(
+            plus.lightness.shape, (100, 200), opened.current.shape, strict=False
+        )
+    )
+    modes = hints.swatches(plus.output[0, row // 4, column // 4])
+    assert [share for _, share in offers["colors"]] == [share for _, share in modes]
+    for (color, _), (chroma, _) in zip(offers["colors"], modes, strict=True):
+        offered = hints.parse_color(color)
+        if np.linalg.norm(chroma) > 0.1:  # it may be duller, as sRGB ends, but not another hue
+            assert offered @ chroma > 0.95 * np.linalg.norm(offered) * np.linalg.norm(chroma)
+    opened.take_look("the paper's koala")  # which has a single answer
+    opened._hint_asked(None, {"kind": "offer", "x": 200, "y": 100}, [])
+    assert opened.wipe.offers["colors"] == [] and opened.wipe.messages == []
+
+
+@pytest.mark.parametrize(
+    "given, reasons",
+    [
+        ([[-1, 5, "#c02020"]], ["-1, 5", "outside"]),
+        ([[5, 10**9, "#c02020"]], ["outside"]),
+        ([[float("nan"), 5, "#c02020"]], ["outside"]),
+        ([[5, 5, "#c0202"]], ["#c0202", "colour"]),
+        ([[5, 5, "no colour"]], ["no colour"]),
+        ([[5, 5, None]], ["None", "colour"]),
+        ([[5, 5]], ["hint"]),
+        ([None], ["None", "hint"]),
+        (5, ["list"]),
+        ("text", ["list"]),
+        ([[5, 5, "#c02020"]] * 101, ["100"]),
+    ],
+)
+def test_bad_hints_get_a_sentence_and_the_page_goes_on(opened, given, reasons):
+    good = [[30, 40, "#c02020"]]
+    opened.wipe.hints = good
+    colored = opened.wipe.after
+    opened.wipe.hints = given
+    [message] = opened.wipe.messages
+    assert_one_sentence(message, *reasons)
+    assert opened.wipe.hints == opened.current.hints == good
+    assert opened.wipe.after == colored and opened.uploads.messages == []
+    opened.wipe.hints = []
+    assert opened.wipe.messages == [] and opened.current.hints == []
+
+
+@pytest.mark.parametrize("place", [(-1, 5), (5, 10**9), (None, 5), ("left", 5), ([], {})])
+def test_colors_of_no_place_are_refused(opened, place):
+    opened._hint_asked(None, {"kind": "offer", "x": place[0], "y": place[1]}, [])
+    assert_one_sentence(opened.wipe.messages[0], "hint")
+    assert opened.wipe.offers == {}
+
+
+def test_hint_on_the_edge_of_a_film_is_refused(page):
+    photo = np.full((300, 400, 3), 255, np.uint8)
+    photo[30:270, 40:360] = np.clip(make_photo(1, 240, 320), 20, 200)
+    page.upload("framed.png", encoded(photo, "PNG"))
+    assert page.current.picture != (0, 300, 0, 400)
+    page.wipe.hints = [[5, 5, "#c02020"]]
+    assert_one_sentence(page.wipe.messages[0], "edge")
+    page.wipe.hints = [[200, 150, "#c02020"]]
+    assert page.wipe.messages == [] and len(page.wipe.hints) == 1
+
+
+def test_page_without_a_photograph_ignores_hints(page):
+    page.wipe.hints = [[5, 5, "#c02020"]]
+    page._hint_asked(None, {"kind": "offer", "x": 5, "y": 5}, [])
+    assert page.wipe.messages == [] and page.wipe.offers == {}
+
+
+def test_hints_are_factorized_once_for_each_photograph_and_model(opened, monkeypatch):
+    monkeypatch.setattr(colorizer, "Spreader", lambda *_: pytest.fail("again"))
+    opened.wipe.hints = [[30, 40, "#c02020"]]
+    opened.strength.moving = True
+    opened.strength.value = 0.7
+    opened.take_look("the paper's koala")
+    assert opened.png()[1]
 
 
 # ---------------------------------------------------------------- uploads

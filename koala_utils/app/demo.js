@@ -39,6 +39,12 @@ async function show(image, bytes) {
   image.dataset.shown = turn;
 }
 
+function alerts(model) {
+  const said = make("div", { className: "koala-alerts", role: "alert" });
+  follow(model, ["messages"], () => said.replaceChildren(...model.get("messages").map((text) => make("p", {}, text))));
+  return said;
+}
+
 // ---------------------------------------------------------------- the parts
 
 function slider(model, el) {
@@ -98,7 +104,6 @@ function uploads(model, el) {
     make("span", { className: "koala-mouse" }, "or drop them here"), make("span", { className: "koala-small" }, model.get("hint")), input);
   const status = make("div", { className: "koala-status", role: "status" });
   const bar = make("progress", { max: 1, "aria-label": "progress" });
-  const alerts = make("div", { className: "koala-alerts", role: "alert" });
 
   const send = async (files) => {
     files = [...files];
@@ -135,8 +140,7 @@ function uploads(model, el) {
     bar.value = model.get("progress");
     if (status.textContent !== model.get("busy")) status.textContent = model.get("busy");
   });
-  follow(model, ["messages"], () => alerts.replaceChildren(...model.get("messages").map((text) => make("p", {}, text))));
-  el.append(make("div", { className: "koala-uploads" }, zone, alerts, make("div", { className: "koala-progress" }, bar, status)));
+  el.append(make("div", { className: "koala-uploads" }, zone, alerts(model), make("div", { className: "koala-progress" }, bar, status)));
 }
 
 function wipe(model, el) {
@@ -159,6 +163,166 @@ function wipe(model, el) {
     after.alt = `after: ${model.get("alt")}`;
   });
   el.append(frame);
+  return frame;
+}
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+// A wipe with a mode in which the whole picture is in colour and a click gives a place its colour. Places are in the photograph's
+// pixels. In JupyterLab, its own shortcuts have to be kept from the keys.
+function hinted(model, el) {
+  const frame = wipe(model, el);
+  let hints = []; // as the page shows them: while one is moved, Python does not know yet
+  let number = 0, spot = [0, 0]; // the hint and the place that the panel is about; without a panel, where the cursor is
+  const dots = [];
+  const button = (text, onclick, className = "koala-quiet") => make("button", { type: "button", className, onclick }, text);
+  const cursor = button("", () => ask(hints.length, spot), "koala-cursor");
+  const layer = make("div", { className: "koala-layer", role: "application", "aria-label": "colour hints on the picture" }, cursor);
+  const swatches = make("div", { className: "koala-swatches", role: "group", "aria-label": "likely colours" });
+  const likely = make("p", { className: "koala-small" }, "Likely here, says the network");
+  const picker = make("input", { type: "color", onchange: () => choose(picker.value) });
+  const remove = button("Remove this hint", () => drop(number));
+  const panel = make("div", { className: "koala-panel", role: "dialog", "aria-label": "colour of this place", tabIndex: -1, hidden: true },
+    button("×", () => close(), "koala-close"), likely, swatches, make("label", { className: "koala-quiet" }, "Another colour", picker),
+    button("No colour here", () => choose("#808080")), remove);
+  panel.firstChild.setAttribute("aria-label", "close");
+  const toggle = button("Colour hints", (event) => {
+    const on = frame.classList.toggle("koala-on");
+    toggle.setAttribute("aria-pressed", on);
+    tools.classList.toggle("koala-on", on);
+    panel.hidden = true;
+    if (on && !event.detail) cursor.focus(); // it was pressed by a key
+  });
+  toggle.setAttribute("aria-pressed", false);
+  const undo = button("Undo", () => model.send({ kind: "undo" }));
+  const clear = button("Remove all", () => give([]));
+  const status = make("span", { className: "koala-small", role: "status" });
+  const help = make("p", { className: "koala-small" }, "Click or tap a place of the picture and choose its colour. Drag a dot to move it. "
+    + "By keyboard: arrow keys move, Enter chooses a colour, Delete removes.");
+  const tools = make("div", { className: "koala-tools" }, make("div", {}, toggle, undo, clear, status), help);
+
+  const give = (changed) => set(model, "hints", changed.map((hint) => [...hint]));
+  const inside = (place) => place.map((value, axis) => Math.min(Math.max(Math.floor(value), 0), model.get("size")[axis] - 1));
+  const placeOf = (event) => {
+    const { left, top, width, height } = layer.getBoundingClientRect();
+    const [across, down] = model.get("size");
+    return inside([(event.clientX - left) / width * across, (event.clientY - top) / height * down]);
+  };
+  const stepped = (event, place) => {
+    event.preventDefault();
+    const step = Math.ceil(Math.max(...model.get("size")) / (event.shiftKey ? 20 : 100));
+    return inside(ARROWS[event.key].map((sign, axis) => place[axis] + sign * step));
+  };
+  const put = (element, place, text) => {
+    const [x, y] = place.map((value, axis) => (value + 0.5) / model.get("size")[axis]);
+    element.style.setProperty("--x", x);
+    element.style.setProperty("--y", y);
+    element.setAttribute("aria-label", `${text}, ${Math.round(100 * x)} % from the left, ${Math.round(100 * y)} % from the top`);
+  };
+  const draw = () => {
+    while (dots.length < hints.length) layer.append(dots[dots.push(dotOf(dots.length)) - 1]);
+    while (dots.length > hints.length) dots.pop().remove();
+    hints.forEach(([x, y, color], i) => {
+      put(dots[i], [x, y], `hint ${i + 1}, ${color}`);
+      dots[i].style.background = color;
+    });
+    put(cursor, spot, "new hint");
+    status.textContent = `${hints.length} ${hints.length === 1 ? "hint" : "hints"}`;
+    undo.disabled = !model.get("undoable");
+    clear.disabled = !hints.length;
+  };
+  const close = () => {
+    panel.hidden = true;
+    (dots[number] || cursor).focus({ preventScroll: true });
+  };
+  const choose = (color) => {
+    hints[number] = [...spot, color];
+    give(hints);
+    close();
+  };
+  const drop = (i) => {
+    give(hints.filter((_, other) => other !== i));
+    number = Math.min(i, hints.length - 1);
+    close();
+  };
+  const offered = () => {
+    const { x, y, colors } = model.get("offers");
+    const here = x === spot[0] && y === spot[1] ? colors : [];
+    swatches.replaceChildren(...here.map(([color, share]) => {
+      const percent = share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
+      const swatch = button(percent, () => choose(color), "koala-swatch");
+      swatch.style.setProperty("--color", color);
+      swatch.setAttribute("aria-label", `${color}, ${percent}`);
+      return swatch;
+    }));
+    likely.hidden = swatches.hidden = x === spot[0] && y === spot[1] && !colors.length;
+    if (panel.matches(":focus")) swatches.firstChild?.focus();
+  };
+  const ask = (i, [x, y]) => {
+    [number, spot] = [i, [x, y]];
+    draw();
+    put(panel, spot, "colour of this place");
+    panel.classList.toggle("koala-above", 2 * y > model.get("size")[1]);
+    panel.hidden = false;
+    remove.hidden = !hints[i];
+    picker.value = hints[i]?.[2] || "#a06040";
+    panel.focus({ preventScroll: true });
+    offered();
+    model.send({ kind: "offer", x, y });
+    panel.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  };
+  const dotOf = (i) => {
+    let start = null, dragged = false;
+    const dot = button("", () => {
+      if (!dragged) ask(i, hints[i]);
+      dragged = false;
+    }, "koala-dot");
+    const move = (place) => {
+      hints[i] = [...place, hints[i][2]];
+      draw();
+    };
+    dot.onpointerdown = (event) => {
+      [start, dragged] = [event, false];
+      dot.setPointerCapture(event.pointerId);
+    };
+    dot.onpointermove = (event) => {
+      if (!start) return;
+      dragged ||= Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > 5; // less is a click of an unsteady hand
+      if (dragged) move(placeOf(event));
+    };
+    dot.onpointerup = dot.onpointercancel = () => {
+      start = null;
+      if (dragged) give(hints);
+    };
+    dot.onkeydown = (event) => {
+      dragged = false;
+      if (event.key in ARROWS) move(stepped(event, hints[i]));
+      if (event.key === "Delete" || event.key === "Backspace") drop(i);
+    };
+    dot.onkeyup = (event) => event.key in ARROWS && give(hints);
+    return dot;
+  };
+  cursor.onkeydown = (event) => {
+    if (event.key in ARROWS) spot = stepped(event, spot);
+    draw();
+  };
+  layer.onclick = (event) => event.target === layer && ask(hints.length, placeOf(event));
+  panel.onkeydown = (event) => event.key === "Escape" && close();
+  follow(model, ["alt", "size"], () => {
+    panel.hidden = true;
+    spot = inside(model.get("size").map((side) => side / 2));
+  });
+  follow(model, ["hints", "undoable", "size"], () => {
+    hints = model.get("hints").map((hint) => [...hint]);
+    draw();
+  });
+  follow(model, ["offers"], offered);
+  model.on("change:messages", () => {
+    if (model.get("messages").length) panel.hidden = true;
+  });
+  frame.dataset.lmSuppressShortcuts = tools.dataset.lmSuppressShortcuts = "true";
+  frame.append(layer, panel);
+  el.append(tools, alerts(model));
 }
 
 function download(model, el) {
@@ -203,7 +367,7 @@ function question(model, el) {
   el.append(frame);
 }
 
-const PARTS = { slider, tiles, uploads, wipe, download, question };
+const PARTS = { slider, tiles, uploads, wipe, hinted, download, question };
 
 export default {
   render({ model, el }) {

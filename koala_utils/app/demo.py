@@ -35,6 +35,7 @@ HERE = Path(__file__).parent
 MAX_BYTES = 40_000_000  # of an uploaded file
 MAX_PIXELS = 50_000_000  # of an uploaded photograph: what a telephone's camera makes
 MAX_UPLOADS = 20  # kept at a time
+MAX_HINTS = 100  # on one photograph
 PER_COLLECTION = 12  # photographs of the gallery, spread over a larger collection
 # None that starts another program, as PostScript does. A telephone sends its HEIC as one of these.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP")
@@ -110,6 +111,17 @@ class Wipe(Part):
     before = _synced(traitlets.Bytes())
     after = _synced(traitlets.Bytes())
     alt = _synced(traitlets.Unicode())
+
+
+class Hinted(Wipe):
+    """A wipe whose coloured picture takes hints: [x, y, colour] in the photograph's pixels."""
+
+    part = _synced(traitlets.Unicode("hinted"))
+    size = _synced(traitlets.List([1, 1]))  # width and height of the photograph
+    hints = _synced(traitlets.Any([]))  # the page may set anything; the demo refuses what is none
+    undoable = _synced(traitlets.Bool(False))
+    offers = _synced(traitlets.Dict())  # the place "x", "y", and its "colors": [colour, share] each
+    messages = _synced(traitlets.List(traitlets.Unicode()))
 
 
 class Download(Part):
@@ -191,6 +203,8 @@ class Entry:
     shape: tuple = ()  # (H, W) at full size
     picture: tuple = ()  # where the picture lies in it, as in `colorizer.Prediction`
     predictions: dict = field(default_factory=dict)  # of its preview, by model; at first empty
+    hints: list = field(default_factory=list)  # as `colorize` takes them
+    past: list = field(default_factory=list)  # the hints before each change
 
     @property
     def uploaded(self):
@@ -274,7 +288,7 @@ class Demo(Panel):
         self.uploads = Uploads(label="Choose photographs", hint=limits)
         tiles = [_tile(entry.title, _grey(entry.read()[0])) for entry in self.entries]
         self.gallery = Tiles(label="photographs", tiles=tiles)
-        self.wipe = Wipe(label="wipe between grey and colour")
+        self.wipe = Hinted(label="wipe between grey and colour")
         hint = "vivid colours are bolder, and wrong more often"
         ends = {"low": "cautious", "high": "vivid"}
         self.vividness = Slider(label="Cautious to vivid", value=0.5, hint=hint, **ends)
@@ -293,6 +307,8 @@ class Demo(Panel):
         self._list_lenders()
         self.uploads.on_msg(self._received)
         self.download.on_msg(self._download_asked)
+        self.wipe.on_msg(self._hint_asked)
+        self._when(self.wipe, "hints", self._hints_given)
         self._when(self.gallery, "selected", self._gallery_chosen)
         self._when(self.looks, "selected", lambda i: i >= 0 and self.take_look(list(LOOKS)[i]))
         self._when(self.lender, "value", self._lender_chosen)
@@ -325,6 +341,8 @@ class Demo(Panel):
         with self._silently():
             self.gallery.selected = self.entries.index(entry)
             self.lender.value = OWN
+        self.wipe.size, self.wipe.messages = list(entry.shape[::-1]), []
+        self._mark_hints()
         self.wipe.alt = entry.title
         self.wipe.before = jpeg(film.grey_photo(entry.predictions["koala-plus"].photo))
         self.download.label = f"Download PNG, {entry.shape[1]} × {entry.shape[0]}"
@@ -370,10 +388,38 @@ class Demo(Panel):
                 self.vividness.value = vividness
         self._show()
 
+    def take_hints(self, hints):
+        """Colours the photograph with these hints, as `colorize` takes them, and no others."""
+        self._placed(hints)
+        self.current.past.append(self.current.hints)
+        self.current.hints = hints
+        self._show()
+
+    def undo_hints(self):
+        """Takes the last change of the hints back."""
+        if self.current.past:
+            self.current.hints = self.current.past.pop()
+            self._show()
+
+    def offer(self, x, y):
+        """Offers the colours that koala-plus holds likely at a pixel of the photograph."""
+        from koala_utils import lab
+        from koala_utils.hints import swatches
+
+        row, column = (int(place) for place in self._placed([[x, y, "grey"]])[0][:2])
+        prediction, colors = self._prediction("koala-plus"), []
+        if self.model == "koala-plus":
+            # Very dark and very bright colours cannot be told apart.
+            lightness = np.clip(prediction.lightness[row, column], -0.2, 0.5)
+            for chroma, share in swatches(prediction.output[0, row // 4, column // 4]):
+                rgb = np.rint(255 * lab.to_rgb(lightness, chroma)).astype(int)
+                colors.append(["#{:02x}{:02x}{:02x}".format(*rgb), share])
+        self.wipe.offers = {"x": x, "y": y, "colors": colors}
+
     def png(self):
         """What is shown at the photograph's full size: its file name and the bytes of a PNG."""
         photo, metadata = self.current.read()
-        whole = replace(self._prediction(self.model), photo=photo, picture=self.current.picture)
+        whole = _resized(self._prediction(self.model), photo, self.current.picture)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "color.png"
             photos.save_photo(self._render(whole), path, metadata)
@@ -390,7 +436,33 @@ class Demo(Panel):
     def _render(self, prediction):
         from koala_utils import colorizer
 
-        return colorizer.render(prediction, self._look()[1], self.strength.value)
+        scale = np.divide(prediction.photo.shape[:2], self.current.shape)
+        hints = [(x * scale[1], y * scale[0], color) for x, y, color in self.current.hints]
+        return colorizer.render(prediction, self._look()[1], self.strength.value, hints)
+
+    def _placed(self, hints):
+        """The hints on koala-plus's small copy of the photograph, as `hints.on_copy` gives them.
+
+        Raises:
+            PhotoError: too many, or one that is none, or one on a film's edge.
+        """
+        from koala_utils.hints import HintError, on_copy
+
+        if not isinstance(hints, list) or len(hints) > MAX_HINTS:
+            raise PhotoError(f"A photograph takes a list of at most {MAX_HINTS} hints.")
+        entry, copy = self.current, self._prediction("koala-plus").lightness
+        try:
+            placed = on_copy(hints, entry.shape, entry.picture, copy.shape)
+        except HintError as error:
+            raise PhotoError(str(error)) from None
+        if len(placed) < len(hints):
+            raise PhotoError("The edge of the film stays grey; choose a place of the picture.")
+        return placed
+
+    def _mark_hints(self):
+        with self._silently():
+            self.wipe.hints = self.current.hints
+            self.wipe.undoable = bool(self.current.past)
 
     def _show(self):
         """The photograph in colour."""
@@ -493,6 +565,24 @@ class Demo(Panel):
         self._mark_look()
         self._show()
 
+    def _hints_given(self, hints):
+        """The page has added, moved, recoloured or removed some; what is refused goes back."""
+        if self.current:
+            self.wipe.messages = []
+            with self._working(control=self.wipe):
+                self.take_hints(hints)
+            self._mark_hints()
+
+    def _hint_asked(self, _, message, buffers):
+        if self.current and message["kind"] in ("offer", "undo"):
+            self.wipe.messages = []
+            with self._working(control=self.wipe):
+                if message["kind"] == "undo":
+                    self.undo_hints()
+                else:
+                    self.offer(message["x"], message["y"])
+            self._mark_hints()
+
     def _download_asked(self, _, message, buffers):
         if message["kind"] == "make" and self.current:
             self.download.busy = True
@@ -504,9 +594,6 @@ class Demo(Panel):
 
     # What it says.
 
-    def _say(self, message):
-        self.uploads.messages = [*self.uploads.messages, message]
-
     def _report(self, what, share):
         """Says what is being done, and how far the whole batch of files is."""
         number, count = self._batch
@@ -514,18 +601,22 @@ class Demo(Panel):
         self.uploads.progress = (number + share) / count
 
     @contextlib.contextmanager
-    def _working(self, batch=(0, 1)):
-        """Context in which an error becomes a sentence beside the upload, and the page goes on."""
-        self._batch = batch
+    def _working(self, batch=(0, 1), control=None):
+        """Context in which an error becomes a sentence beside the upload, or another control, and
+        the page goes on.
+        """
+        self._batch, said = batch, []
         try:
             yield
         except PhotoError as error:
-            self._say(str(error))
+            said = [str(error)]
         except Exception as error:  # its text may name files of this machine
             if os.environ.get("KOALA_DEBUG"):
                 raise
-            self._say(f"That did not work ({type(error).__name__}); please try another photograph.")
+            said = [f"That did not work ({type(error).__name__}); please try another photograph."]
         finally:
+            control = control or self.uploads
+            control.messages = [*control.messages, *said]
             self._batch = 0, 1
             self._report("", 0.0)
 
@@ -546,7 +637,14 @@ def _shrunk(prediction, size):
     photo = colorizer.shrink(prediction.photo, size)
     scales = np.repeat(np.divide(photo.shape[:2], prediction.photo.shape[:2]), 2)
     picture = tuple(round(float(edge)) for edge in scales * prediction.picture)
-    return replace(prediction, photo=photo, picture=picture)
+    return _resized(prediction, photo, picture)
+
+
+def _resized(prediction, photo, picture):
+    """The same prediction for another copy of the photograph; both share what spreads hints."""
+    result = replace(prediction, photo=photo, picture=picture)
+    vars(result)["spreader"] = prediction.spreader  # factorized once per photograph and model
+    return result
 
 
 def _grey(rgb):
