@@ -353,6 +353,161 @@ def test_every_control_is_named_for_a_screen_reader(shared):
     assert len([name for role, name in found if role == "slider"]) == 3
 
 
+# ---------------------------------------------------------------- hints
+
+
+@contextlib.contextmanager
+def hinting(page, name):
+    """The coloured picture of a photograph while it takes hints; at the end it has none."""
+    choose(page, name)
+    toggle = page.get_by_role("button", name="Colour hints")
+    toggle.click()
+    assert toggle.get_attribute("aria-pressed") == "true"
+    yield page.locator(".koala-layer")
+    if page.get_by_role("button", name="Remove all").is_enabled():
+        page.get_by_role("button", name="Remove all").click()
+    toggle.click()
+    assert not page.locator(".koala-layer").is_visible()
+
+
+def point(layer, x, y, press="click"):
+    """Clicks or taps a place, in shares of the picture's sides, and waits for its colors."""
+    box = layer.bounding_box()
+    getattr(layer, press)(position={"x": x * box["width"], "y": y * box["height"]})
+    layer.page.locator(".koala-swatch").nth(4).wait_for()
+
+
+def changes(one, other, *places):
+    """The mean change of the color around each place, in shares of the picture's sides."""
+    height, width = one.shape[:2]
+    difference = np.abs(one.astype(float) - other).max(-1)
+    found = []
+    for x, y in places:
+        row, column = int(y * height), int(x * width)
+        found.append(difference[max(0, row - 6) : row + 6, max(0, column - 6) : column + 6].mean())
+    return found
+
+
+def test_hint_is_chosen_from_likely_colors_moved_undone_and_removed(shared):
+    name, here, there = "dust bowl home", (0.3, 0.7), (0.75, 0.85)
+    plain = choose(shared, name)
+    with hinting(shared, name) as layer:
+        point(layer, *here)
+        keep(shared, "desktop-hint-panel")
+        shares = shared.locator(".koala-swatch").all_inner_texts()
+        assert len(shares) == 5 and all(re.fullmatch(r"(< )?\d+ %", text) for text in shares)
+        shared.locator(".koala-swatch").nth(2).click()
+        hinted = picture(shared, name)
+        dots = layer.locator(".koala-dot")
+        assert dots.count() == 1 and not shared.get_by_role("dialog").is_visible()
+        near, far = changes(plain, hinted, here, there)
+        assert near > 8 and far < near / 2
+
+        point(layer, 0.9, 0.1)
+        shared.get_by_role("button", name="No colour here").click()
+        two = picture(shared, name)
+        assert dots.count() == 2 and evaluation.colorfulness(two[:40, -80:]) < 4
+        keep(shared, "desktop-hint-dots")
+        _, result = download(shared)
+        small = np.asarray(result.resize(two.shape[1::-1], Image.LANCZOS))
+        assert evaluation.ab_error(small, two) < 0.1 * evaluation.ab_error(small, plain)
+
+        box = layer.bounding_box()
+        dots.first.hover()
+        shared.mouse.down()
+        shared.mouse.move(
+            box["x"] + there[0] * box["width"], box["y"] + there[1] * box["height"], steps=5
+        )
+        shared.mouse.up()
+        moved = picture(shared, name)
+        assert not shared.get_by_role("dialog").is_visible()  # a drag is no click
+        near, far = changes(two, moved, here, there)
+        assert near > 4 and far > 4
+        assert "75 % from the left, 85 % from the top" in dots.first.get_attribute("aria-label")
+
+        for expected in (two, hinted, plain):
+            shared.get_by_role("button", name="Undo").click()
+            assert changes(picture(shared, name), expected, here, there, (0.9, 0.1)) == [0, 0, 0]
+        assert dots.count() == 0 and shared.get_by_role("button", name="Undo").is_disabled()
+
+        for x in (0.2, 0.5):
+            point(layer, x, 0.3)
+            shared.get_by_label("another colour").fill("#2040c0")
+            shared.get_by_role("dialog").wait_for(state="hidden")
+        dots.last.click()
+        shared.get_by_role("button", name="Remove this hint").click()
+        assert dots.count() == 1 and "#2040c0" in dots.first.get_attribute("aria-label")
+        choose(shared, "coffee")
+        assert dots.count() == 0
+        choose(shared, name)
+        assert dots.count() == 1
+        shared.get_by_role("button", name="vivid", exact=True).click()
+        assert dots.count() == 1
+        shared.get_by_role("button", name="balanced").click()
+        shared.get_by_role("button", name="Remove all").click()
+        assert changes(picture(shared, name), plain, here, (0.2, 0.3)) == [0, 0]
+        assert dots.count() == 0
+
+
+def test_hints_are_given_from_the_keyboard(shared):
+    plain, keys = choose(shared, "dust bowl home"), shared.keyboard
+    shared.get_by_role("button", name="Colour hints").press("Enter")
+    cursor = shared.get_by_role("button", name="new hint, 50 % from the left, 50 % from the top")
+    cursor.wait_for()
+    assert cursor.evaluate("cursor => cursor === document.activeElement")
+    for key in ["Shift+ArrowLeft"] * 5 + ["ArrowLeft", "ArrowDown"]:
+        keys.press(key)
+    dot = shared.locator(".koala-dot")
+    for opened in range(2):  # the first time, Escape gives no hint
+        keys.press("Enter")
+        shared.locator(".koala-swatch").nth(2).wait_for()
+        shared.wait_for_function("document.activeElement.className === 'koala-swatch'")
+        keys.press("Tab" if opened else "Escape")
+        assert dot.count() == 0
+    keys.press("Tab")
+    keys.press("Enter")
+    hinted = picture(shared, "dust bowl home")
+    assert "24 % from the left, 51 % from the top" in dot.get_attribute("aria-label")
+    assert changes(plain, hinted, (0.24, 0.51))[0] > 4
+    for _ in range(5):
+        keys.press("Shift+ArrowDown")
+    assert "83 % from the top" in dot.get_attribute("aria-label")
+    assert changes(hinted, picture(shared, "dust bowl home"), (0.24, 0.51))[0] > 2
+    keys.press("Delete")
+    assert dot.count() == 0
+    assert changes(plain, picture(shared, "dust bowl home"), (0.24, 0.51)) == [0]
+    shared.get_by_role("button", name="Colour hints").press("Enter")
+    assert shared.get_by_role("slider", name="wipe between grey and colour").is_visible()
+
+
+def test_refused_hint_goes_back_and_says_why(shared):
+    photo = np.full((300, 400), 255, np.uint8)
+    photo[30:270, 40:360] = np.clip(
+        film.grey_of(read_photo(find_photos("bundled")[1]))[:240, :320, 0] * 255, 20, 200
+    )
+    give(shared, "framed.png", encoded(photo, "PNG"))
+    picture(shared, "framed.png")
+    with hinting(shared, "framed.png") as layer:
+        point(layer, 0.5, 0.5)
+        shared.locator(".koala-swatch").first.click()
+        layer.click(position={"x": 4, "y": 4})
+        said = shared.get_by_role("alert").get_by_text("The edge of the film stays grey")
+        said.wait_for()
+        assert not shared.get_by_role("dialog").is_visible()
+        dot, box = shared.locator(".koala-dot"), layer.bounding_box()
+        dot.hover()
+        shared.mouse.down()
+        shared.mouse.move(box["x"] + 5, box["y"] + 5, steps=4)
+        shared.mouse.up()
+        shared.locator(".koala-dot[aria-label*='50 % from the left']").wait_for()
+        assert dot.count() == 1
+        point(layer, 0.4, 0.4)
+        said.wait_for(state="hidden")
+
+
+# ---------------------------------------------------------------- the servers, a telephone
+
+
 def test_page_asks_no_other_host_and_names_no_path_of_this_machine(shared, asked, address):
     assert len(asked) > 20
     assert [
@@ -416,11 +571,26 @@ def test_phone_shows_all_of_it_and_another_person_s_photographs_are_not_there(
     picture(page, "grace hopper")
     keep(page, "phone-colored")
     assert "private.jpg" not in page.content()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    plain = picture(page, "grace hopper")
+    with hinting(page, "grace hopper") as layer:
+        for x, y in ((0.05, 0.1), (0.95, 0.6)):  # the panel stays on the screen
+            point(layer, x, y, "tap")
+            time.sleep(0.8)  # until it is scrolled to
+            keep(page, f"phone-hint-{x}")
+            box = page.get_by_role("dialog").bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+            assert box["y"] >= 0 and box["y"] + box["height"] <= 844
+            for control in page.locator(".koala-panel :is(button, label):visible").all():
+                assert min(control.bounding_box()["height"], control.bounding_box()["width"]) >= 44
+            page.locator(".koala-swatch").nth(2).tap()
+        assert page.locator(".koala-dot").count() == 2
+        assert changes(plain, picture(page, "grace hopper"), (0.95, 0.6))[0] > 4
+        keep(page, "phone-hint-dots")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert download(page)[1].size == (512, 600)
     for control in page.locator(".koala-demo :is(button, input, select):visible").all():
         box = control.bounding_box()
         assert box["height"] >= 24 and box["width"] >= 24, control
-    assert download(page)[1].size == (512, 600)
     page.close()
 
 

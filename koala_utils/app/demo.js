@@ -180,11 +180,11 @@ function hinted(model, el) {
   const layer = make("div", { className: "koala-layer", role: "application", "aria-label": "colour hints on the picture" }, cursor);
   const swatches = make("div", { className: "koala-swatches", role: "group", "aria-label": "likely colours" });
   const likely = make("p", { className: "koala-small" }, "Likely here, says the network");
-  const picker = make("input", { type: "color", onchange: () => choose(picker.value) });
+  const picker = make("input", { type: "color", "aria-label": "another colour", onchange: () => choose(picker.value) });
   const remove = button("Remove this hint", () => drop(number));
   const panel = make("div", { className: "koala-panel", role: "dialog", "aria-label": "colour of this place", tabIndex: -1, hidden: true },
-    button("×", () => close(), "koala-close"), likely, swatches, make("label", { className: "koala-quiet" }, "Another colour", picker),
-    button("No colour here", () => choose("#808080")), remove);
+    button("×", () => close(), "koala-close"), likely, swatches, make("div", {}, make("label", { className: "koala-quiet" }, "Another", picker),
+    button("No colour here", () => choose("#808080")), remove));
   panel.firstChild.setAttribute("aria-label", "close");
   const toggle = button("Colour hints", (event) => {
     const on = frame.classList.toggle("koala-on");
@@ -197,8 +197,8 @@ function hinted(model, el) {
   const undo = button("Undo", () => model.send({ kind: "undo" }));
   const clear = button("Remove all", () => give([]));
   const status = make("span", { className: "koala-small", role: "status" });
-  const help = make("p", { className: "koala-small" }, "Click or tap a place of the picture and choose its colour. Drag a dot to move it. "
-    + "By keyboard: arrow keys move, Enter chooses a colour, Delete removes.");
+  const help = make("p", { className: "koala-small" }, "Click or tap a place of the picture and choose its colour. Drag a dot to move it. ",
+    make("span", { className: "koala-mouse" }, "By keyboard: arrow keys move, Enter chooses a colour, Delete removes."));
   const tools = make("div", { className: "koala-tools" }, make("div", {}, toggle, undo, clear, status), help);
 
   const give = (changed) => set(model, "hints", changed.map((hint) => [...hint]));
