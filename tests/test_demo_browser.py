@@ -471,7 +471,7 @@ def test_hints_are_given_from_the_keyboard(shared):
     assert changes(plain, hinted, (0.24, 0.51))[0] > 4
     for _ in range(5):
         keys.press("Shift+ArrowDown")
-    assert "83 % from the top" in dot.get_attribute("aria-label")
+    assert "84 % from the top" in dot.get_attribute("aria-label")
     assert changes(hinted, picture(shared, "dust bowl home"), (0.24, 0.51))[0] > 2
     keys.press("Delete")
     assert dot.count() == 0

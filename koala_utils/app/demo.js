@@ -178,7 +178,8 @@ function hinted(model, el) {
   const button = (text, onclick, className = "koala-quiet") => make("button", { type: "button", className, onclick }, text);
   const cursor = button("", () => ask(hints.length, spot), "koala-cursor");
   const layer = make("div", { className: "koala-layer", role: "application", "aria-label": "colour hints on the picture" }, cursor);
-  const swatches = make("div", { className: "koala-swatches", role: "group", "aria-label": "likely colours" });
+  const swatches = make("div", { className: "koala-swatches", role: "group", "aria-label": "likely colours" },
+    ...[0, 1, 2, 3, 4].map((i) => button("", () => choose(model.get("offers").colors[i][0]), "koala-swatch")));
   const likely = make("p", { className: "koala-small" }, "Likely here, says the network");
   const picker = make("input", { type: "color", "aria-label": "another colour", onchange: () => choose(picker.value) });
   const remove = button("Remove this hint", () => drop(number));
@@ -248,15 +249,16 @@ function hinted(model, el) {
   const offered = () => {
     const { x, y, colors } = model.get("offers");
     const here = x === spot[0] && y === spot[1] ? colors : [];
-    swatches.replaceChildren(...here.map(([color, share]) => {
-      const percent = share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
-      const swatch = button(percent, () => choose(color), "koala-swatch");
+    [...swatches.children].forEach((swatch, i) => { // they stay the same elements, so that the focus stays
+      swatch.hidden = !here[i];
+      if (!here[i]) return;
+      const [color, share] = here[i];
+      swatch.textContent = share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
       swatch.style.setProperty("--color", color);
-      swatch.setAttribute("aria-label", `${color}, ${percent}`);
-      return swatch;
-    }));
+      swatch.setAttribute("aria-label", `${color}, ${swatch.textContent}`);
+    });
     likely.hidden = swatches.hidden = x === spot[0] && y === spot[1] && !colors.length;
-    if (panel.matches(":focus")) swatches.firstChild?.focus();
+    if (here.length && panel.matches(":focus")) swatches.firstChild.focus();
   };
   const ask = (i, [x, y]) => {
     [number, spot] = [i, [x, y]];
@@ -299,15 +301,21 @@ function hinted(model, el) {
       if (event.key in ARROWS) move(stepped(event, hints[i]));
       if (event.key === "Delete" || event.key === "Backspace") drop(i);
     };
-    dot.onkeyup = (event) => event.key in ARROWS && give(hints);
+    dot.onkeyup = (event) => {
+      if (event.key in ARROWS) give(hints);
+    };
     return dot;
   };
   cursor.onkeydown = (event) => {
     if (event.key in ARROWS) spot = stepped(event, spot);
     draw();
   };
-  layer.onclick = (event) => event.target === layer && ask(hints.length, placeOf(event));
-  panel.onkeydown = (event) => event.key === "Escape" && close();
+  layer.onclick = (event) => {
+    if (event.target === layer) ask(hints.length, placeOf(event));
+  };
+  panel.onkeydown = (event) => {
+    if (event.key === "Escape") close();
+  };
   follow(model, ["alt", "size"], () => {
     panel.hidden = true;
     spot = inside(model.get("size").map((side) => side / 2));
