@@ -377,6 +377,16 @@ def point(layer, x, y, press="click"):
     layer.page.locator(".koala-swatch").nth(4).wait_for()
 
 
+def redrawn(page, name, act, *given):
+    """The photograph in color after an action that changes it, however long that takes."""
+    before = page.locator(".koala-after").get_attribute("data-shown")
+    act(*given)
+    page.wait_for_function(
+        "before => document.querySelector('.koala-after').dataset.shown !== before", arg=before
+    )
+    return picture(page, name)
+
+
 def changes(one, other, *places):
     """The mean change of the color around each place, in shares of the picture's sides."""
     height, width = one.shape[:2]
@@ -396,16 +406,14 @@ def test_hint_is_chosen_from_likely_colors_moved_undone_and_removed(shared):
         keep(shared, "desktop-hint-panel")
         shares = shared.locator(".koala-swatch").all_inner_texts()
         assert len(shares) == 5 and all(re.fullmatch(r"(< )?\d+ %", text) for text in shares)
-        shared.locator(".koala-swatch").nth(2).click()
-        hinted = picture(shared, name)
+        hinted = redrawn(shared, name, shared.locator(".koala-swatch").nth(2).click)
         dots = layer.locator(".koala-dot")
         assert dots.count() == 1 and not shared.get_by_role("dialog").is_visible()
         near, far = changes(plain, hinted, here, there)
         assert near > 8 and far < near / 2
 
         point(layer, 0.9, 0.1)
-        shared.get_by_role("button", name="No colour here").click()
-        two = picture(shared, name)
+        two = redrawn(shared, name, shared.get_by_role("button", name="No colour here").click)
         assert dots.count() == 2 and evaluation.colorfulness(two[:40, -80:]) < 4
         keep(shared, "desktop-hint-dots")
         _, result = download(shared)
@@ -418,16 +426,15 @@ def test_hint_is_chosen_from_likely_colors_moved_undone_and_removed(shared):
         shared.mouse.move(
             box["x"] + there[0] * box["width"], box["y"] + there[1] * box["height"], steps=5
         )
-        shared.mouse.up()
-        moved = picture(shared, name)
+        moved = redrawn(shared, name, shared.mouse.up)
         assert not shared.get_by_role("dialog").is_visible()  # a drag is no click
         near, far = changes(two, moved, here, there)
         assert near > 4 and far > 4
         assert "75 % from the left, 85 % from the top" in dots.first.get_attribute("aria-label")
 
         for expected in (two, hinted, plain):
-            shared.get_by_role("button", name="Undo").click()
-            assert changes(picture(shared, name), expected, here, there, (0.9, 0.1)) == [0, 0, 0]
+            undone = redrawn(shared, name, shared.get_by_role("button", name="Undo").click)
+            assert changes(undone, expected, here, there, (0.9, 0.1)) == [0, 0, 0]
         assert dots.count() == 0 and shared.get_by_role("button", name="Undo").is_disabled()
 
         for x in (0.2, 0.5):
@@ -441,11 +448,11 @@ def test_hint_is_chosen_from_likely_colors_moved_undone_and_removed(shared):
         assert dots.count() == 0
         choose(shared, name)
         assert dots.count() == 1
-        shared.get_by_role("button", name="vivid", exact=True).click()
+        redrawn(shared, name, shared.get_by_role("button", name="vivid", exact=True).click)
         assert dots.count() == 1
-        shared.get_by_role("button", name="balanced").click()
-        shared.get_by_role("button", name="Remove all").click()
-        assert changes(picture(shared, name), plain, here, (0.2, 0.3)) == [0, 0]
+        redrawn(shared, name, shared.get_by_role("button", name="balanced").click)
+        cleared = redrawn(shared, name, shared.get_by_role("button", name="Remove all").click)
+        assert changes(cleared, plain, here, (0.2, 0.3)) == [0, 0]
         assert dots.count() == 0
 
 
@@ -465,17 +472,16 @@ def test_hints_are_given_from_the_keyboard(shared):
         keys.press("Tab" if opened else "Escape")
         assert dot.count() == 0
     keys.press("Tab")
-    keys.press("Enter")
-    hinted = picture(shared, "dust bowl home")
+    hinted = redrawn(shared, "dust bowl home", keys.press, "Enter")
     assert "24 % from the left, 51 % from the top" in dot.get_attribute("aria-label")
     assert changes(plain, hinted, (0.24, 0.51))[0] > 4
     for _ in range(5):
-        keys.press("Shift+ArrowDown")
+        moved = redrawn(shared, "dust bowl home", keys.press, "Shift+ArrowDown")
     assert "84 % from the top" in dot.get_attribute("aria-label")
-    assert changes(hinted, picture(shared, "dust bowl home"), (0.24, 0.51))[0] > 2
-    keys.press("Delete")
+    assert changes(hinted, moved, (0.24, 0.51))[0] > 2
+    removed = redrawn(shared, "dust bowl home", keys.press, "Delete")
     assert dot.count() == 0
-    assert changes(plain, picture(shared, "dust bowl home"), (0.24, 0.51)) == [0]
+    assert changes(plain, removed, (0.24, 0.51)) == [0]
     shared.get_by_role("button", name="Colour hints").press("Enter")
     assert shared.get_by_role("slider", name="wipe between grey and colour").is_visible()
 
@@ -582,9 +588,9 @@ def test_phone_shows_all_of_it_and_another_person_s_photographs_are_not_there(
             assert box["y"] >= 0 and box["y"] + box["height"] <= 844
             for control in page.locator(".koala-panel :is(button, label):visible").all():
                 assert min(control.bounding_box()["height"], control.bounding_box()["width"]) >= 44
-            page.locator(".koala-swatch").nth(2).tap()
+            hinted = redrawn(page, "grace hopper", page.locator(".koala-swatch").nth(2).tap)
         assert page.locator(".koala-dot").count() == 2
-        assert changes(plain, picture(page, "grace hopper"), (0.95, 0.6))[0] > 4
+        assert changes(plain, hinted, (0.95, 0.6))[0] > 4
         keep(page, "phone-hint-dots")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert download(page)[1].size == (512, 600)
