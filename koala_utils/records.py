@@ -8,7 +8,6 @@ that the same photograph can be taken with another film every time.
 import collections
 import concurrent.futures
 import contextlib
-import csv
 import hashlib
 import io
 import json
@@ -29,7 +28,7 @@ from koala_utils.embedding import (
     extractor_inputs,
     load_extractor,
 )
-from koala_utils.files import alone, read_json, replacing, sweep
+from koala_utils.files import DamagedError, alone, read_json, read_rows, replacing, sweep
 from koala_utils.photos import PhotoError, read_for_training, resize_short_side
 
 VERSION = 1  # of the record format
@@ -173,12 +172,11 @@ def read_groups(groups, paths):
     """
     name, _, column = str(groups).rpartition(":")
     try:
-        with Path(name).open(newline="", encoding="utf-8-sig") as lines:
-            rows = {
-                os.path.realpath(Path(name).parent / row["file"]): row[column]
-                for row in csv.DictReader(lines)
-            }
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error):
+        rows = {
+            os.path.realpath(Path(name).parent / row["file"]): row[column]
+            for row in read_rows(name)
+        }
+    except (OSError, KeyError, DamagedError):
         raise RecordsError(
             f"{groups}: no table of groups; give TABLE.csv:COLUMN, a csv file with this column and"
             " a column called file."
