@@ -735,7 +735,7 @@ def is_nearly_grey(rgb):
 
 
 def read_for_training(path, min_side=MIN_SIDE, short_side=None):
-    """Reads a photograph like :func:`read_photo` and checks that colour can be learned from it.
+    """Reads a photograph like :func:`read_photo` and checks that it shows true colours.
 
     Raises:
         PhotoError: also for one that is too small or nearly grey.
