@@ -58,8 +58,7 @@ def find_photos(source="bundled"):
 
     Args:
         source: one of `COLLECTIONS`; a photograph; a folder, searched with its subfolders; a glob;
-            a text file of urls, which are downloaded; or a list of these. In a list of several a
-            text file is not a list of urls. What is missing stays in: whoever reads it names it.
+            or a text file of urls, which are downloaded.
 
     Returns:
         A list of `Path`, never empty. Of a list of urls it is the same every time: dead links have
@@ -68,27 +67,7 @@ def find_photos(source="bundled"):
     Raises:
         PhotoError: no such source, or no photograph in it.
     """
-    sources = [source] if isinstance(source, (str, os.PathLike)) else source
-    names = list(dict.fromkeys(map(os.fspath, sources)))
-    if len(names) == 1:
-        return _find(names[0])
-    if not names:
-        raise PhotoError(
-            f"no source is given; name a photograph, a folder or one of {', '.join(COLLECTIONS)}."
-        )
-    paths = set()
-    for name in names:
-        path = Path(name).expanduser()
-        try:
-            paths.update([path] if path.is_file() else _find(name))
-        except PhotoError:
-            if name in COLLECTIONS:
-                raise
-            paths.add(path)
-    return sorted(paths)
-
-
-def _find(name):
+    name = os.fspath(source)
     if name in COLLECTIONS:
         return collection(name)
     path = Path(name).expanduser()

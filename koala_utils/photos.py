@@ -500,11 +500,11 @@ def _sort_out(exif, profile=None, dpi=None, xmp=None, iptc=None):
     Tags of wrong types are common, so each is tried. One that cannot be written again is dropped.
     """
 
-    def writable(group, dropped=(), only=None):
+    def writable(group=None):
         kept = {}
         with contextlib.suppress(Exception):
             ifd = exif.get_ifd(group) if group else exif
-            for tag in set(ifd) - set(dropped) if only is None else set(ifd) & only:
+            for tag in set(ifd) - CHANGED if group else set(ifd) & KEPT:
                 with contextlib.suppress(Exception):
                     trial = ImageFileDirectory_v2(group=group)
                     trial[tag] = ifd[tag]
@@ -519,9 +519,9 @@ def _sort_out(exif, profile=None, dpi=None, xmp=None, iptc=None):
     with contextlib.suppress(Exception):
         if not profile and exif.get_ifd(INTEROP_IFD).get(1) == "R03":
             profile = imagecodecs.cms_profile("adobergb")
-    new.update(writable(None, only=KEPT))
+    new.update(writable())
     for group in (EXIF_IFD, GPS_IFD):
-        if tags := writable(group, CHANGED):
+        if tags := writable(group):
             new[group] = tags | ({0xA001: 1} if group == EXIF_IFD else {})  # 1 is sRGB
     with contextlib.suppress(Exception):
         x, y = map(float, dpi)
@@ -555,6 +555,12 @@ STALE = (
     rb"Iptc4xmpExt:AISystemUsed|koala:Origin)"
 )
 ORIGIN = b'<koala:Origin xmlns:koala="urn:koala">%s</koala:Origin>'
+MADE_BY = (
+    b'<rdf:Description rdf:about=%s xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+    b"<Iptc4xmpExt:DigitalSourceType>http://cv.iptc.org/newscodes/digitalsourcetype/"
+    b"compositeWithTrainedAlgorithmicMedia</Iptc4xmpExt:DigitalSourceType>"
+    b"<Iptc4xmpExt:AISystemUsed>%s</Iptc4xmpExt:AISystemUsed>%s</rdf:Description>"
+)
 EMPTY_XMP = (
     b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF'
@@ -577,16 +583,8 @@ def _xmp_of(metadata):
     if not model:
         return xmp
     about = re.search(rb"rdf:about\s*=\s*(\"[^\"]*\"|'[^']*')", xmp or b"")
-    description = (
-        b"<rdf:Description rdf:about=" + (about[1] if about else b'""') + b' xmlns:Iptc4xmpExt="'
-        b'http://iptc.org/std/Iptc4xmpExt/2008-02-29/"><Iptc4xmpExt:DigitalSourceType>'
-        b"http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-        b"</Iptc4xmpExt:DigitalSourceType><Iptc4xmpExt:AISystemUsed>"
-        + escape(model).encode()
-        + b"</Iptc4xmpExt:AISystemUsed>"
-        + (ORIGIN % metadata["origin"].encode() if "origin" in metadata else b"")
-        + b"</rdf:Description>"
-    )
+    origin = ORIGIN % metadata["origin"].encode() if "origin" in metadata else b""
+    description = MADE_BY % (about[1] if about else b'""', escape(model).encode(), origin)
     place = (xmp or b"").rfind(b"</rdf:RDF>")
     if place < 0:
         xmp, place = EMPTY_XMP, EMPTY_XMP.rfind(b"</rdf:RDF>")

@@ -45,7 +45,7 @@ from koala_utils.training import TrainingError, train
 TINY = {"crop": 32, "batch": 2, "dtype": "float32", "verbose": 0}
 TRAIN = ["--crop", "32", "--batch", "2", "--passes", "3", "--epochs", "4"]
 AVERAGED = [*TRAIN, "--average", "0.9"]
-KILLS = 20
+KILLS = 8  # at random moments; each costs half a run
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="this system has no signals that kill"

@@ -797,20 +797,9 @@ def test_missing_and_empty_sources_are_one_sentence(tmp_path):
 
 
 def test_nothing_is_no_source():
-    for source in ([], "", [""]):
-        with pytest.raises(PhotoError) as error:
-            find_photos(source)
-        assert_one_sentence(error)
-
-
-def test_paths_as_a_shell_lists_them_are_a_source(imagenet):
-    folder, expected = imagenet
-    (folder / "notes.txt").write_text("http://127.0.0.1:9/a.jpg")
-    given = [folder / "f.webp", str(folder / "n01"), folder / "gone.jpg", folder / "notes.txt"]
-    found = find_photos([*given, folder / "f.webp"])
-    assert found == sorted([*expected[1:3], folder / "f.webp", *given[2:]])
-    refuse(folder / "notes.txt", "not a photograph")  # and no list of urls, among others
-    assert find_photos([folder]) == find_photos(folder)
+    with pytest.raises(PhotoError) as error:
+        find_photos("")
+    assert_one_sentence(error)
 
 
 def test_bundled_collections_are_there_and_colored_as_named():

@@ -159,7 +159,7 @@ def plan(found, output, kind=None, looks=("",), overwrite=False):
         for page in range(pages):
             number = f"-{page + 1:0{len(str(pages))}d}" if pages > 1 else ""
             for name in _names(stem.name + number):
-                targets = [stem.with_name(f"{name}{_ending(look)}{suffix}") for look in looks]
+                targets = [stem.with_name(f"{name}{look and f'-{look}'}{suffix}") for look in looks]
                 if len(looks) > 1:
                     targets.append(stem.with_name(f"{name}-looks.jpg"))
                 states = {_state(target, path, page, taken) for target in targets}
@@ -181,10 +181,6 @@ def _names(stem):
     yield stem
     yield f"{stem}-color"
     yield from (f"{stem}-color-{i}" for i in itertools.count(2))
-
-
-def _ending(look):
-    return look and f"-{look}"
 
 
 def _state(target, path, page, taken):

@@ -13,7 +13,9 @@ from koala_utils.files import explain
 # TensorFlow's notices at the start would bury our own messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-EXTRACTOR = "who says what is shown: a classifier, or several joined by + (default: bundled)"
+EXTRACTOR = (
+    "a classifier, such as inception_resnet_v2, or several joined by + (default: a bundled one)"
+)
 GO_ON = ("prepare", "train", "adapt", "colorize")  # do not begin from the start when run again
 
 EXAMPLES = """examples:
