@@ -596,13 +596,14 @@ def origin_of(path, searched=2**20):
 
     The XMP lies as plain bytes near the start or the end of a file of any format.
     """
-    if not Path(path).is_file():  # a pipe would be waited for
-        return None
-    with contextlib.suppress(OSError), Path(path).open("rb") as file:
-        ends = file.read(searched)
-        file.seek(max(len(ends), file.seek(0, 2) - searched))
-        if found := re.search(ORIGIN % b"([0-9a-f]+)", ends + file.read()):
-            return found[1].decode()
+    with contextlib.suppress(OSError):
+        if Path(path).is_file():  # a pipe would be waited for
+            with Path(path).open("rb") as file:
+                ends = file.read(searched)
+                file.seek(max(len(ends), file.seek(0, 2) - searched))
+                found = re.search(ORIGIN % b"([0-9a-f]+)", ends + file.read())
+                return found and found[1].decode()
+    return None
 
 
 # ---------------------------------------------------------------- writing

@@ -112,28 +112,24 @@ def prepare(
     }
     _check_manifest(folder, manifest)
     mine = range(index - 1, len(chunks), parts)
-    if not all(_is_whole(folder, number) for number in mine):
+    todo = [number for number in mine if not _is_whole(folder, number)]
+    if todo:
         split = _splitter(group_of, validation_share)
-        total = sum(len(chunks[number]) for number in mine)
+        total = sum(len(chunks[number]) for number in todo)
         with (
             alone(folder, part=f"-part-{index}"),
             tqdm(total=total, unit="photo", disable=not progress, desc="preparing") as bar,
         ):
-            for number in mine:
+            for number in todo:
                 sweep(folder, f"-{number:05d}.*")
-                if _is_whole(folder, number):
-                    bar.update(len(chunks[number]))
-                else:
-                    _prepare_chunk(
-                        chunks[number], number, folder, size, extractor, split, batch, bar
-                    )
+                _prepare_chunk(chunks[number], number, folder, size, extractor, split, batch, bar)
     done = [_read_note(path) for path in sorted(folder.glob("done-*.json"))]
     report = {key: sum(note[key] for note in done) for key in ("train", "validation", "bytes")}
     report["skipped"] = {path: why for note in done for path, why in note["skipped"].items()}
     if not report["train"] + report["validation"] and len(done) == len(chunks):
-        for path in [*folder.glob("done-*.json"), *folder.glob("*-?????.tfrecord")]:
-            path.unlink(missing_ok=True)
-        (folder / "manifest.json").unlink(missing_ok=True)  # other photographs may come here
+        for written in ("done-*.json", "*-?????.tfrecord", "manifest.json"):
+            for path in folder.glob(written):  # other photographs may come here
+                path.unlink(missing_ok=True)
         raise PhotoError(
             f"{source}: none of {len(paths)} photographs is fit for training,"
             f" the first because {next(iter(report['skipped'].values()))}"
