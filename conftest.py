@@ -15,6 +15,7 @@ LESS = {
     "notebooks/04_training.ipynb": {"PASSES": 4, "EPOCHS": 4, "FIRST_EPOCHS": 8},
     "notebooks/08_three_ways_to_colour.ipynb": {"STEPS": 12},
     "notebooks/solutions/04_training.ipynb": {"PASSES": 6},
+    "notebooks/solutions/05_historical_photos.ipynb": {"PHOTOS": slice(2, 4)},
 }
 
 # What takes longest begins first, so that no worker is left with it at the end.

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import csv
 import glob
 import hashlib
 import http.client
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pooch
 
-from koala_utils.files import alone, replacing, sweep
+from koala_utils.files import alone, read_rows, replacing, sweep
 from koala_utils.photos import EXTENSIONS, PhotoError, missing_note, read_photo
 
 PACKAGE = Path(__file__).parent
@@ -59,8 +58,7 @@ def find_photos(source="bundled"):
 
     Args:
         source: one of `COLLECTIONS`; a photograph; a folder, searched with its subfolders; a glob;
-            a text file of urls, which are downloaded; or a list of these. In a list of several a
-            text file is not a list of urls. What is missing stays in: whoever reads it names it.
+            or a text file of urls, which are downloaded.
 
     Returns:
         A list of `Path`, never empty. Of a list of urls it is the same every time: dead links have
@@ -69,37 +67,13 @@ def find_photos(source="bundled"):
     Raises:
         PhotoError: no such source, or no photograph in it.
     """
-    if isinstance(source, (str, os.PathLike)):
-        return _find(os.fspath(source))
-    names = list(dict.fromkeys(os.fspath(each) for each in source))
-    if not names:
-        raise PhotoError(
-            f"no source is given; name a photograph, a folder or one of {', '.join(COLLECTIONS)}."
-        )
-    if len(names) == 1:
-        return _find(names[0])
-    paths = []
-    for name in names:
-        path = Path(name).expanduser()
-        if path.is_file():
-            paths.append(path)
-            continue
-        try:
-            paths += _find(name)
-        except PhotoError:
-            if name in COLLECTIONS:
-                raise
-            paths.append(path)
-    return sorted(set(paths))
-
-
-def _find(name):
+    name = os.fspath(source)
     if name in COLLECTIONS:
         return collection(name)
     path = Path(name).expanduser()
-    if path.is_file() and path.suffix.lower() not in URL_LISTS:
-        return [path]
     if path.is_file():
+        if path.suffix.lower() not in URL_LISTS:
+            return [path]
         folder = data_dir() / "urls" / path.stem
         found, skipped = download(path, folder)
         if not found:
@@ -117,18 +91,17 @@ def _find(name):
             f"{name or 'an empty name'}: no such file or folder, and none of the collections"
             f" {', '.join(COLLECTIONS)}."
         )
-    found = sorted(each for each in found if is_photo_name(each) and each.is_file())
+    found = sorted(
+        each
+        for each in found  # in capitals or not
+        if each.suffix.lower() in EXTENSIONS and each.name[0] != "." and each.is_file()
+    )
     if not found:
         raise PhotoError(
             f"{name}: holds no photograph (looked for {len(EXTENSIONS)} extensions, .jpg to .webp,"
             " in all subfolders)."
         )
     return found
-
-
-def is_photo_name(path):
-    """Whether the extension is a photograph's, in capitals or not; hidden files are none."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
 # ---------------------------------------------------------------- collections
@@ -165,9 +138,7 @@ def collection(name):
 
 def registry(name):
     """The registry of a collection: a list of dicts with path, url, sha256 and credits."""
-    file, _, _ = PUBLISHED[name]
-    with (REGISTRIES / file).open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
+    return read_rows(REGISTRIES / PUBLISHED[name][0])
 
 
 def _published(name):
@@ -178,14 +149,13 @@ def _published(name):
 
 
 def _fetch(url, sha256, path, **options):
-    """The path of a file, downloaded where it is missing or does not match its SHA-256."""
+    """Downloads a file where it is missing or does not match its SHA-256."""
 
     def downloader(url, output, _):
         with Path(output).open("wb") as file:
             stream(url, file)
 
     pooch.retrieve(url, sha256, path.name, path.parent, downloader=downloader, **options)
-    return path
 
 
 def _imagenette_photos():

@@ -21,7 +21,7 @@ from koala_utils.colorizer import load_network, predict, render
 from koala_utils.downloads import registry
 from koala_utils.embedding import DEFAULT, EXTRACTORS, class_names, logits_of
 from koala_utils.files import DamagedError, read_rows, write_rows
-from koala_utils.photos import PhotoError, is_nearly_grey, read_photo
+from koala_utils.photos import PhotoError, read_for_training, read_photo
 
 MIN_SIDE = 11  # pixels: the window of SSIM
 
@@ -172,20 +172,8 @@ def _keep_last(function):
 # ---------------------------------------------------------------- many photographs
 
 
-def read_truth(path):
-    """Reads a colour photograph to measure against, uint8 (H, W, 3).
-
-    Raises:
-        PhotoError: unreadable, smaller than `MIN_SIDE`, or nearly grey.
-    """
-    photo = read_photo(path)
-    height, width = photo.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        size = f"{width} x {height}; at least {MIN_SIDE} px are needed"
-        raise PhotoError(f"{path}: too small to be measured ({size}).")
-    if is_nearly_grey(photo):
-        raise PhotoError(f"{path}: nearly grey, with no true colours to compare with.")
-    return photo
+# Reads a colour photograph to measure against; PhotoError where it is too small, or nearly grey.
+read_truth = functools.partial(read_for_training, min_side=MIN_SIDE)
 
 
 def read_each(paths, left_out, read=read_photo):

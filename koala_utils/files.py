@@ -20,36 +20,28 @@ class DamagedError(ValueError):
     """A file of our own that cannot be read; the message says which and what to do."""
 
 
-class replacing:
+@contextlib.contextmanager
+def replacing(path):
     """Context of a temporary path beside `path` that replaces it when the block ends well.
 
     A reader sees the old file or the whole new one. A block that fails or is killed leaves the old
     one; :func:`sweep` deletes what a killed block leaves beside it.
     """
-
-    def __init__(self, path):
-        self.path = Path(path)
-
-    def __enter__(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # The name ends as the path's does, which tells the format. File systems allow 255 bytes.
-        name = f".{secrets.token_hex(4)}.tmp-{self.path.name[-40:]}"
-        self.temporary = self.path.with_name(name)
-        self.temporary.touch(mode=0o666, exist_ok=False)  # less what the umask forbids
-        return self.temporary
-
-    def __exit__(self, kind, error, _):
-        try:
-            if not kind:
-                with self.temporary.open("rb+") as file:
-                    os.fsync(
-                        file.fileno()
-                    )  # on the disk before the name is, in case of a power cut
-                self.temporary.replace(self.path)
-        finally:
-            self.temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = str(self.path)  # not the temporary one
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The name ends as the path's does, which tells the format. File systems allow 255 bytes.
+    temporary = path.with_name(f".{secrets.token_hex(4)}.tmp-{path.name[-40:]}")
+    temporary.touch(mode=0o666, exist_ok=False)  # less what the umask forbids
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # on the disk before the name is, in case of a power cut
+        temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # not the temporary one
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sweep(folder, ending=""):

@@ -99,7 +99,7 @@ def load_photo(path, page=0, max_pixels=MAX_PIXELS, short_side=None):
 
     Args:
         path: a file, or an open binary file.
-        page: of a TIFF with several pages, from 0; see :func:`count_pages`.
+        page: of a TIFF with several pages, from 0; see :func:`count_pixels`.
         max_pixels: a larger photograph is refused before it is decoded.
         short_side: this many pixels of the short side are enough. A large JPEG is then decoded at a
             half, a quarter or an eighth of its size, which saves most of the time.
@@ -113,17 +113,12 @@ def load_photo(path, page=0, max_pixels=MAX_PIXELS, short_side=None):
     with _opened(path) as file:
         read = _read_tiff if _is_tiff(file) else _read_other
         values, alpha, profile, orientation, metadata = read(file, page, max_pixels, short_side)
-        values = _to_srgb(values, profile)
+        turn = UPRIGHT.get(orientation, np.asarray)
+        values = np.ascontiguousarray(turn(_to_srgb(values, profile)))
         if alpha is not None:
-            alpha = _to_8_bits(alpha)
+            alpha = np.ascontiguousarray(turn(_to_8_bits(alpha)))
             values[alpha == 0] = np.iinfo(values.dtype).max
             alpha = None if alpha.min() == 255 else alpha
-        values, alpha = (
-            None
-            if each is None
-            else np.ascontiguousarray(UPRIGHT.get(orientation, np.asarray)(each))
-            for each in (values, alpha)
-        )
         deep = values if values.dtype == np.uint16 else None
         return Photo(_to_8_bits(values), metadata, alpha, deep)
 
@@ -146,21 +141,11 @@ def read_photo_and_metadata(path, max_pixels=MAX_PIXELS, short_side=None):
     return on_white(photo.rgb, photo.alpha), photo.metadata
 
 
-def count_pages(path):
-    """The number of photographs in a file: the pages of a TIFF, without thumbnails; else 1.
+def count_pixels(path):
+    """Width times height of each photograph in a file, from its header; nothing is decoded.
 
-    Raises:
-        PhotoError: as :func:`load_photo`.
-    """
-    with _opened(path) as file:
-        if not _is_tiff(file):
-            return 1
-        with tifffile.TiffFile(file) as tiff:
-            return len(_page_of(tiff))
-
-
-def count_pixels(path, page=0):
-    """Width times height of a photograph, from the header of its file; nothing is decoded.
+    Returns:
+        A list with one number per page of a TIFF, thumbnails left out; of one number otherwise.
 
     Raises:
         PhotoError: as :func:`load_photo`.
@@ -168,10 +153,9 @@ def count_pixels(path, page=0):
     with _opened(path) as file:
         if _is_tiff(file):
             with tifffile.TiffFile(file) as tiff:
-                chosen = _page_of(tiff, page)
-                return chosen.imagewidth * chosen.imagelength
+                return [page.imagewidth * page.imagelength for page in _pages_of(tiff)]
         with _open_image(file) as image:
-            return image.width * image.height
+            return [image.width * image.height]
 
 
 @contextlib.contextmanager
@@ -319,8 +303,8 @@ def _is_tiff(file):
     return start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def _page_of(tiff, number=None):
-    """A page of an open TIFF, or without a number all; thumbnails and masks are no pages."""
+def _pages_of(tiff):
+    """The pages of an open TIFF; thumbnails and masks are no pages."""
     every = [tiff.pages.get(i, aspage=True) for i in range(len(tiff.pages))]
     inner = []
     with contextlib.suppress(Exception):  # the pointers to them may be damaged
@@ -333,18 +317,16 @@ def _page_of(tiff, number=None):
         or any(DNG_VERSION in page.tags for page in every)
     ):
         raise PhotoError(RAW_FILE)
-    pages = [page for page in every if not page.subfiletype & 0b101] or every
-    if number is None:
-        return pages
-    if not 0 <= number < len(pages):
-        raise PhotoError(f"has {len(pages)} pages, so there is no page {number + 1}")
-    return pages[number]
+    return [page for page in every if not page.subfiletype & 0b101] or every
 
 
 def _read_tiff(file, number, max_pixels, short_side):
     """Like :func:`_read_other`, for what tifffile reads."""
     with tifffile.TiffFile(file) as tiff:
-        page = _page_of(tiff, number)
+        pages = _pages_of(tiff)
+        if not 0 <= number < len(pages):
+            raise PhotoError(f"has {len(pages)} pages, so there is no page {number + 1}")
+        page = pages[number]
         _check_pixels(page.imagewidth, page.imagelength, max_pixels)
         values, alpha = _values_of_page(page, file)
 
@@ -518,11 +500,11 @@ def _sort_out(exif, profile=None, dpi=None, xmp=None, iptc=None):
     Tags of wrong types are common, so each is tried. One that cannot be written again is dropped.
     """
 
-    def writable(group, dropped=(), only=None):
+    def writable(group=None):
         kept = {}
         with contextlib.suppress(Exception):
             ifd = exif.get_ifd(group) if group else exif
-            for tag in set(ifd) - set(dropped) if only is None else set(ifd) & only:
+            for tag in set(ifd) - CHANGED if group else set(ifd) & KEPT:
                 with contextlib.suppress(Exception):
                     trial = ImageFileDirectory_v2(group=group)
                     trial[tag] = ifd[tag]
@@ -537,9 +519,9 @@ def _sort_out(exif, profile=None, dpi=None, xmp=None, iptc=None):
     with contextlib.suppress(Exception):
         if not profile and exif.get_ifd(INTEROP_IFD).get(1) == "R03":
             profile = imagecodecs.cms_profile("adobergb")
-    new.update(writable(None, only=KEPT))
+    new.update(writable())
     for group in (EXIF_IFD, GPS_IFD):
-        if tags := writable(group, CHANGED):
+        if tags := writable(group):
             new[group] = tags | ({0xA001: 1} if group == EXIF_IFD else {})  # 1 is sRGB
     with contextlib.suppress(Exception):
         x, y = map(float, dpi)
@@ -573,6 +555,12 @@ STALE = (
     rb"Iptc4xmpExt:AISystemUsed|koala:Origin)"
 )
 ORIGIN = b'<koala:Origin xmlns:koala="urn:koala">%s</koala:Origin>'
+MADE_BY = (
+    b'<rdf:Description rdf:about=%s xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+    b"<Iptc4xmpExt:DigitalSourceType>http://cv.iptc.org/newscodes/digitalsourcetype/"
+    b"compositeWithTrainedAlgorithmicMedia</Iptc4xmpExt:DigitalSourceType>"
+    b"<Iptc4xmpExt:AISystemUsed>%s</Iptc4xmpExt:AISystemUsed>%s</rdf:Description>"
+)
 EMPTY_XMP = (
     b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF'
@@ -595,16 +583,8 @@ def _xmp_of(metadata):
     if not model:
         return xmp
     about = re.search(rb"rdf:about\s*=\s*(\"[^\"]*\"|'[^']*')", xmp or b"")
-    description = (
-        b"<rdf:Description rdf:about=" + (about[1] if about else b'""') + b' xmlns:Iptc4xmpExt="'
-        b'http://iptc.org/std/Iptc4xmpExt/2008-02-29/"><Iptc4xmpExt:DigitalSourceType>'
-        b"http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-        b"</Iptc4xmpExt:DigitalSourceType><Iptc4xmpExt:AISystemUsed>"
-        + escape(model).encode()
-        + b"</Iptc4xmpExt:AISystemUsed>"
-        + (ORIGIN % metadata["origin"].encode() if "origin" in metadata else b"")
-        + b"</rdf:Description>"
-    )
+    origin = ORIGIN % metadata["origin"].encode() if "origin" in metadata else b""
+    description = MADE_BY % (about[1] if about else b'""', escape(model).encode(), origin)
     place = (xmp or b"").rfind(b"</rdf:RDF>")
     if place < 0:
         xmp, place = EMPTY_XMP, EMPTY_XMP.rfind(b"</rdf:RDF>")
@@ -616,18 +596,14 @@ def origin_of(path, searched=2**20):
 
     The XMP lies as plain bytes near the start or the end of a file of any format.
     """
-    try:
-        if not Path(path).is_file():  # a pipe would be waited for
-            return None
-        with Path(path).open("rb") as file:
-            start = file.read(searched)
-            file.seek(max(len(start), file.seek(0, 2) - searched))
-            found = re.search(ORIGIN % b"([0-9a-f]+)", start) or re.search(
-                ORIGIN % b"([0-9a-f]+)", file.read()
-            )
-    except OSError:
-        return None
-    return found and found[1].decode()
+    with contextlib.suppress(OSError):
+        if Path(path).is_file():  # a pipe would be waited for
+            with Path(path).open("rb") as file:
+                ends = file.read(searched)
+                file.seek(max(len(ends), file.seek(0, 2) - searched))
+                found = re.search(ORIGIN % b"([0-9a-f]+)", ends + file.read())
+                return found and found[1].decode()
+    return None
 
 
 # ---------------------------------------------------------------- writing
@@ -650,12 +626,7 @@ def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
         PhotoError: a shape or dtype that is no photograph, an unknown extension or a full disk.
     """
     rgb, path, metadata = np.asarray(rgb), Path(path), metadata or {}
-    if (
-        rgb.dtype not in (np.uint8, np.uint16)
-        or rgb.ndim != 3
-        or rgb.shape[-1] != 3
-        or not rgb.size
-    ):
+    if str(rgb.dtype) not in ("uint8", "uint16") or rgb.shape[2:] != (3,) or not rgb.size:
         raise PhotoError(
             f"a photograph to save is uint8 or uint16 (H, W, 3), not {rgb.dtype} {rgb.shape}."
         )
@@ -672,18 +643,14 @@ def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
     if alpha is not None:
         scale = np.iinfo(rgb.dtype).max // 255
         rgb = np.dstack([rgb, alpha.astype(rgb.dtype) * scale])
-    options = {key: metadata[key] for key in ("exif", "dpi") if metadata.get(key)}
-    options |= {"icc_profile": SRGB} | ({"xmp": xmp} if (xmp := _xmp_of(metadata)) else {})
-    if iptc := metadata.get("iptc"):
-        options["iptc"] = iptc
+    options = {**metadata, "xmp": _xmp_of(metadata)}
+    options = {k: options[k] for k in ("exif", "dpi", "xmp", "iptc") if options.get(k)}
     try:
         with replacing(path) as temporary:
             if kind == "TIFF":
                 _write_tiff(rgb, temporary, **options)
             else:
                 _write_other(rgb, temporary, kind, quality, **options)
-    except PhotoError:
-        raise
     except Exception as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split()).rstrip(".")
         raise PhotoError(
@@ -692,7 +659,7 @@ def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
 
 
 def _write_other(pixels, path, kind, quality, iptc=b"", **options):
-    options |= {"quality": quality}
+    options |= {"quality": quality, "icc_profile": SRGB}
     if kind == "PNG":
         # Level 3 makes files no larger than 6, the default, does, and takes a third of the time.
         options |= {"compress_level": 3, "pnginfo": PngInfo()}
@@ -703,10 +670,8 @@ def _write_other(pixels, path, kind, quality, iptc=b"", **options):
         options = {k: v for k, v in options.items() if not isinstance(v, bytes) or len(v) < 65_000}
         options["subsampling"] = 0
         if iptc and len(iptc) < 65_000:
-            block = (
-                b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
-            )
-            block = b"Photoshop 3.0\0" + block
+            block = b"Photoshop 3.0\x008BIM\4\4\0\0" + struct.pack(">I", len(iptc)) + iptc
+            block += b"\0" * (len(iptc) % 2)
             options["extra"] = b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
     if pixels.dtype == np.uint8:
         Image.fromarray(pixels).save(path, format=kind, **options)
@@ -718,7 +683,7 @@ def _write_other(pixels, path, kind, quality, iptc=b"", **options):
     path.write_bytes(theirs[:33] + ours[33 : ours.rindex(b"IDAT") - 4] + theirs[33:])
 
 
-def _write_tiff(pixels, path, exif=b"", dpi=None, icc_profile=SRGB, xmp=b"", iptc=b""):
+def _write_tiff(pixels, path, exif=b"", dpi=None, xmp=b"", iptc=b""):
     old = Image.Exif()
     old.load(exif)
     tags = [
@@ -736,7 +701,7 @@ def _write_tiff(pixels, path, exif=b"", dpi=None, icc_profile=SRGB, xmp=b"", ipt
         extrasamples=["unassalpha"] * (pixels.shape[-1] - 3),
         compression="zlib",
         predictor=True,
-        iccprofile=icc_profile,
+        iccprofile=SRGB,
         resolution=dpi,
         resolutionunit="inch" if dpi else None,
         software=False,
@@ -769,7 +734,7 @@ def is_nearly_grey(rgb):
 
 
 def read_for_training(path, min_side=MIN_SIDE, short_side=None):
-    """Reads a photograph like :func:`read_photo` and checks that colour can be learned from it.
+    """Reads a photograph like :func:`read_photo` and checks that it shows true colours.
 
     Raises:
         PhotoError: also for one that is too small or nearly grey.

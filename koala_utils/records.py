@@ -8,7 +8,6 @@ that the same photograph can be taken with another film every time.
 import collections
 import concurrent.futures
 import contextlib
-import csv
 import hashlib
 import io
 import json
@@ -29,7 +28,7 @@ from koala_utils.embedding import (
     extractor_inputs,
     load_extractor,
 )
-from koala_utils.files import alone, read_json, replacing, sweep
+from koala_utils.files import DamagedError, alone, read_json, read_rows, replacing, sweep
 from koala_utils.photos import PhotoError, read_for_training, resize_short_side
 
 VERSION = 1  # of the record format
@@ -113,28 +112,24 @@ def prepare(
     }
     _check_manifest(folder, manifest)
     mine = range(index - 1, len(chunks), parts)
-    if not all(_is_whole(folder, number) for number in mine):
+    todo = [number for number in mine if not _is_whole(folder, number)]
+    if todo:
         split = _splitter(group_of, validation_share)
-        total = sum(len(chunks[number]) for number in mine)
+        total = sum(len(chunks[number]) for number in todo)
         with (
             alone(folder, part=f"-part-{index}"),
             tqdm(total=total, unit="photo", disable=not progress, desc="preparing") as bar,
         ):
-            for number in mine:
+            for number in todo:
                 sweep(folder, f"-{number:05d}.*")
-                if _is_whole(folder, number):
-                    bar.update(len(chunks[number]))
-                else:
-                    _prepare_chunk(
-                        chunks[number], number, folder, size, extractor, split, batch, bar
-                    )
+                _prepare_chunk(chunks[number], number, folder, size, extractor, split, batch, bar)
     done = [_read_note(path) for path in sorted(folder.glob("done-*.json"))]
     report = {key: sum(note[key] for note in done) for key in ("train", "validation", "bytes")}
     report["skipped"] = {path: why for note in done for path, why in note["skipped"].items()}
     if not report["train"] + report["validation"] and len(done) == len(chunks):
-        for path in [*folder.glob("done-*.json"), *folder.glob("*-?????.tfrecord")]:
-            path.unlink(missing_ok=True)
-        (folder / "manifest.json").unlink(missing_ok=True)  # other photographs may come here
+        for written in ("done-*.json", "*-?????.tfrecord", "manifest.json"):
+            for path in folder.glob(written):  # other photographs may come here
+                path.unlink(missing_ok=True)
         raise PhotoError(
             f"{source}: none of {len(paths)} photographs is fit for training,"
             f" the first because {next(iter(report['skipped'].values()))}"
@@ -173,12 +168,11 @@ def read_groups(groups, paths):
     """
     name, _, column = str(groups).rpartition(":")
     try:
-        with Path(name).open(newline="", encoding="utf-8-sig") as lines:
-            rows = {
-                os.path.realpath(Path(name).parent / row["file"]): row[column]
-                for row in csv.DictReader(lines)
-            }
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error):
+        rows = {
+            os.path.realpath(Path(name).parent / row["file"]): row[column]
+            for row in read_rows(name)
+        }
+    except (OSError, KeyError, DamagedError):
         raise RecordsError(
             f"{groups}: no table of groups; give TABLE.csv:COLUMN, a csv file with this column and"
             " a column called file."

@@ -12,6 +12,7 @@ from helpers import make_noise, make_photo
 from PIL import Image
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "tif": "TIFF", "webp": "WEBP", "bmp": "BMP", "gif": "GIF"}
+SEVERAL_PAGES, PAGES = "animated.tif", 5  # every page of a TIFF is a photograph of its own
 
 
 def encoded(image, kind, **options):
@@ -150,7 +151,7 @@ def make_files():
     for mode in ("LA", "RGBA"):
         yield f"{mode}.png", encoded(Image.fromarray(photo).convert(mode), "PNG"), "colored"
     yield "transparent.webp", encoded(Image.fromarray(photo).convert("RGBA"), "WEBP"), "colored"
-    frames = [Image.fromarray(make_photo(seed, 60, 80)) for seed in range(5)]
+    frames = [Image.fromarray(make_photo(seed, 60, 80)) for seed in range(PAGES)]
     for suffix in ("gif", "webp", "png", "tif"):
         yield (
             f"animated.{suffix}",

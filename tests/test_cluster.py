@@ -57,6 +57,18 @@ def workers(monkeypatch, bundled_records, tmp_path):
         process.join()
 
 
+EIGHT = [*TRAIN[:-4], "--epochs", "8", "--learning-rate", "1e-4"]
+
+
+@pytest.fixture(scope="module")
+def eight_epochs(bundled_records, tmp_path_factory):
+    """The losses of one worker in eight epochs."""
+    run = tmp_path_factory.mktemp("one")
+    assert finish("train", bundled_records, "-o", run, *EIGHT) == 0
+    assert len(losses(run)) == 8
+    return losses(run)
+
+
 def log(tmp_path, index):
     return (tmp_path / f"worker-{index}.log").read_text()
 
@@ -89,11 +101,9 @@ def test_two_workers_have_the_losses_of_one_with_the_whole_batch(
 @pytest.mark.faults
 @pytest.mark.parametrize("victim", [0, 1], ids=["the first", "another"])
 def test_worker_that_is_killed_stops_all_and_all_go_on_from_the_checkpoint(
-    workers, bundled_records, tmp_path, victim
+    workers, eight_epochs, tmp_path, victim
 ):
-    options = [*TRAIN[:-4], "--epochs", "8", "--learning-rate", "1e-4"]
-    assert finish("train", bundled_records, "-o", tmp_path / "one", *options) == 0
-    pair = workers(tmp_path / "two", *options)
+    pair = workers(tmp_path / "two", *EIGHT)
     deadline = time.monotonic() + 300
     while not list((tmp_path / "two").glob("checkpoint-0002*")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -101,11 +111,10 @@ def test_worker_that_is_killed_stops_all_and_all_go_on_from_the_checkpoint(
     pair[1 - victim].join(300)
     assert not pair[1 - victim].is_alive(), "the other one waits for ever"
     assert pair[1 - victim].exitcode != 0
-    for index, process in enumerate(workers(tmp_path / "two", *options)):
+    for index, process in enumerate(workers(tmp_path / "two", *EIGHT)):
         process.join()
         assert process.exitcode == 0, log(tmp_path, index)
-    assert np.abs(np.subtract(losses(tmp_path / "two"), losses(tmp_path / "one"))).max() < 1e-4
-    assert len(losses(tmp_path / "one")) == 8
+    assert np.abs(np.subtract(losses(tmp_path / "two"), eight_epochs)).max() < 1e-4
 
 
 def test_shares_of_a_batch_are_the_batch(bundled_records):

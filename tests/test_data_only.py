@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -105,13 +106,12 @@ def test_only_safetensors_are_taken_for_weights(tmp_path, name):
     assert not (tmp_path / "mark").exists()
 
 
-def test_hostile_checkpoint_and_hostile_records_are_refused(tmp_path, bundled_records):
-    run, tiny = tmp_path / "run", {"crop": 32, "batch": 2, "dtype": "float32", "verbose": 0}
-    training.train(bundled_records, run, epochs=1, **tiny)
-    (run / "checkpoint-0001.weights.h5").write_bytes(hostile_files(tmp_path / "mark")["pickle"])
+def test_hostile_checkpoint_and_hostile_records_are_refused(tmp_path, bundled_records, watched):
+    run = shutil.copytree(watched[0] / "run", tmp_path / "run")
+    (run / "checkpoint-0002.weights.h5").write_bytes(hostile_files(tmp_path / "mark")["pickle"])
     with pytest.raises(training.TrainingError) as error:
-        training.train(bundled_records, run, epochs=2, **tiny)
-    assert "checkpoint-0001.weights.h5" in str(error.value)
+        training.train(bundled_records, run, 3, crop=32, batch=2, dtype="float32", verbose=0)
+    assert "checkpoint-0002.weights.h5" in str(error.value)
     (tmp_path / "records").mkdir()
     (tmp_path / "records" / "manifest.json").write_bytes(hostile_files(tmp_path / "mark")["pickle"])
     with pytest.raises(ValueError) as error:
@@ -144,16 +144,20 @@ print("awake", bool(seen))
 """
 
 
-def test_nothing_is_unpickled_and_no_program_started_from_the_photograph_to_the_color(tmp_path):
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """A folder with all that `WATCHED` made, and what it printed."""
+    folder = tmp_path_factory.mktemp("watched")
     for seed in range(8):
-        save(make_photo(seed), tmp_path / "photos" / f"{seed}.png")
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, tmp_path, tmp_path / "photos"],
-        capture_output=True,
-        text=True,
-    )
+        save(make_photo(seed), folder / "photos" / f"{seed}.png")
+    command = [sys.executable, "-c", WATCHED, folder, folder / "photos"]
+    return folder, subprocess.run(command, capture_output=True, text=True)
+
+
+def test_nothing_is_unpickled_and_no_program_started_from_the_photograph_to_the_color(watched):
+    folder, done = watched
     assert done.stdout.splitlines()[-2:] == ["seen []", "awake True"], done.stdout + done.stderr
-    assert load_file(tmp_path / "run" / "koala.safetensors")
+    assert load_file(folder / "run" / "koala.safetensors")
 
 
 def test_package_names_nothing_that_runs_data():

@@ -142,10 +142,10 @@ def plan(found, output, kind=None, looks=("",), overwrite=False):
         PhotoError: `output` is a file, and there are several photographs, or it has another format
             than `kind`, or it is there and is no result of this photograph.
     """
-    counted = [(path, place, _of_header(photos.count_pages, path, 1)) for path, place in found]
+    counted = [(path, place, _pixels_of(path)) for path, place in found]
     named_kind = Image.registered_extensions().get(output.suffix.lower())
     single = named_kind in Image.SAVE and not output.is_dir()
-    if single and sum(pages for *_, pages in counted) > 1:
+    if single and sum(len(pixels) for *_, pixels in counted) > 1:
         raise PhotoError(
             f"{output}: is one file, and there are several photographs or pages; give a folder."
         )
@@ -153,13 +153,13 @@ def plan(found, output, kind=None, looks=("",), overwrite=False):
         raise PhotoError(f"{output}: does not end as {kind} files do; leave out --format.")
     suffix = output.suffix if single else SUFFIXES[kind or "png"]
     taken, jobs = {_real(path) for path, *_ in counted}, []
-    for path, place, pages in counted:
-        pixels = _of_header(photos.count_pixels, path, 0)
+    for path, place, pixels in counted:
+        pages = len(pixels)
         stem = output.with_suffix("") if single else output / place.parent / place.stem
         for page in range(pages):
             number = f"-{page + 1:0{len(str(pages))}d}" if pages > 1 else ""
             for name in _names(stem.name + number):
-                targets = [stem.with_name(f"{name}{_ending(look)}{suffix}") for look in looks]
+                targets = [stem.with_name(f"{name}{look and f'-{look}'}{suffix}") for look in looks]
                 if len(looks) > 1:
                     targets.append(stem.with_name(f"{name}-looks.jpg"))
                 states = {_state(target, path, page, taken) for target in targets}
@@ -172,7 +172,7 @@ def plan(found, output, kind=None, looks=("",), overwrite=False):
                     break
             taken |= {_real(target) for target in targets}
             done = states == {"done"} and not overwrite
-            jobs.append(Job(path, tuple(targets), page, pages, pixels, done))
+            jobs.append(Job(path, tuple(targets), page, pages, pixels[page], done))
     return jobs
 
 
@@ -181,10 +181,6 @@ def _names(stem):
     yield stem
     yield f"{stem}-color"
     yield from (f"{stem}-color-{i}" for i in itertools.count(2))
-
-
-def _ending(look):
-    return look and f"-{look}"
 
 
 def _state(target, path, page, taken):
@@ -211,11 +207,12 @@ def _origin(path, page, target):
     return hashlib.sha256(os.fsencode(f"{Path(where).as_posix()}#{page}")).hexdigest()[:32]
 
 
-def _of_header(count, path, otherwise):
+def _pixels_of(path):
+    """Of each page of a file; [0] where the header cannot be read, which is said when it is."""
     try:
-        return count(path) if path.is_file() else otherwise  # a pipe would be waited for
-    except (PhotoError, OSError):  # what is wrong is said when it is read
-        return otherwise
+        return photos.count_pixels(path)
+    except PhotoError:
+        return [0]
 
 
 # ---------------------------------------------------------------- colouring
@@ -224,8 +221,7 @@ def _of_header(count, path, otherwise):
 def check_jobs(jobs):
     """What :func:`colorize_jobs` would yield, as far as the headers of the files show."""
     for job in jobs:
-        readable = _of_header(photos.count_pixels, job.path, 0)
-        yield job, None if readable else PhotoError(f"{job.path}: not a photograph.")
+        yield job, None if job.pixels else PhotoError(f"{job.path}: not a photograph.")
 
 
 def colorize_jobs(

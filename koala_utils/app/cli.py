@@ -13,9 +13,8 @@ from koala_utils.files import explain
 # TensorFlow's notices at the start would bury our own messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-EXTRACTOR = "mobilenet_v2_grey"  # `embedding.DEFAULT`, without importing TensorFlow
-EXTRACTORS = (
-    "mobilenet_v2_grey, mobilenet_v2, inception_resnet_v2 (downloaded once), or several joined by +"
+EXTRACTOR = (
+    "a classifier, such as inception_resnet_v2, or several joined by + (default: a bundled one)"
 )
 GO_ON = ("prepare", "train", "adapt", "colorize")  # do not begin from the start when run again
 
@@ -99,7 +98,7 @@ def parser():
     option("--part", _part, "1/1", text, metavar="I/N")
     text = "photographs with the same value in a column stay on one side of the split"
     option("--groups", str, None, text, metavar="TABLE.csv:COLUMN")
-    option("--extractor", str, EXTRACTOR, EXTRACTORS, metavar="NAME")
+    option("--extractor", str, argparse.SUPPRESS, EXTRACTOR, metavar="NAME")
 
     sub, option = command(train, "train the colorization network; run again to go on")
     sub.add_argument("records", help="folder of koala prepare")
@@ -149,7 +148,7 @@ def parser():
     option("--model", str, ["koala", "koala-plus"], text, nargs="+")
     text = "of koala-plus, 0 to 1; one row each"
     option("--vividness", _share, [0.0, 0.5, 1.0], text, nargs="+")
-    option("--extractor", str, EXTRACTOR, EXTRACTORS, metavar="NAME")
+    option("--extractor", str, argparse.SUPPRESS, EXTRACTOR, metavar="NAME")
 
     sub, _ = command(study, "say how often recoloured photographs were taken for real")
     sub.add_argument("answers", help="the csv file that the colour Turing test wrote")
@@ -190,38 +189,26 @@ def _colorize_grammar(command):
     add("--looks", action="store_true", help=text)
     text = "koala-plus, the paper's koala, or a .safetensors file (default: koala-plus)"
     add("--model", default="koala-plus", help=text)
-    add("--extractor", default=EXTRACTOR, metavar="NAME", help=EXTRACTORS)
+    add("--extractor", default=argparse.SUPPRESS, metavar="NAME", help=EXTRACTOR)
 
 
-def _number(text, low, high, wanted):
-    with contextlib.suppress(ValueError):
-        if low <= float(text) <= high:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+def _number(kind, low, high, wanted):
+    """A function of an argument's text that returns its number, or says what is wanted instead."""
+
+    def parse(text):
+        with contextlib.suppress(ValueError):
+            if low <= kind(text) <= high:
+                return kind(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+
+    return parse
 
 
-def _share(text):
-    return _number(text, 0, 1, "a number from 0 to 1")
-
-
-def _factor(text):
-    return _number(text, 0, sys.float_info.max, "a number from 0 up")
-
-
-def _positive(text):
-    return _number(text, sys.float_info.min, sys.float_info.max, "a number above 0")
-
-
-def _whole(text):
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
-def _percent(text):
-    if not (text.isdecimal() and 1 <= int(text) <= 100):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100")
-    return int(text)
+_share = _number(float, 0, 1, "a number from 0 to 1")
+_factor = _number(float, 0, sys.float_info.max, "a number from 0 up")
+_positive = _number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
+_whole = _number(int, 1, sys.maxsize, "a positive whole number")
+_percent = _number(int, 1, 100, "a whole number from 1 to 100")
 
 
 def _hint(text):
@@ -284,23 +271,13 @@ def colorize(options):
     hidden = options.dry_run or not todo or not watched
     done = 0
     with tqdm(total=len(todo), unit="photo", desc="loading TensorFlow", disable=hidden) as bar:
-        if options.dry_run:
-            results = batch.check_jobs(todo)
-        else:
-            if todo:
-                import koala_utils.colorizer  # noqa: F401
-
-                bar.reset()  # the time left is the photographs'
-                bar.set_description("colouring")
-            results = batch.colorize_jobs(
-                todo,
-                looks,
-                options.extractor,
-                options.strength,
-                options.keep_grey,
-                options.quality,
-                hints_of,
-            )
+        results = batch.check_jobs(todo)
+        if todo and not options.dry_run:
+            extractor = _extractor(options)
+            bar.reset()  # the time left is the photographs'
+            bar.set_description("colouring")
+            look = options.strength, options.keep_grey, options.quality, hints_of
+            results = batch.colorize_jobs(todo, looks, extractor, *look)
         for job, problem in results:
             bar.update()
             if problem:
@@ -317,6 +294,12 @@ def colorize(options):
     return bool(problems) or done < len(todo)
 
 
+def _extractor(options):
+    from koala_utils.embedding import DEFAULT
+
+    return getattr(options, "extractor", DEFAULT)
+
+
 def prepare(options):
     from koala_utils import photos, records
 
@@ -331,7 +314,7 @@ def prepare(options):
         source,
         options.output,
         options.size,
-        options.extractor,
+        _extractor(options),
         options.validation_share,
         part=options.part,
         groups=options.groups,
@@ -384,18 +367,17 @@ def evaluate(options):
     from koala_utils import downloads, evaluation, notebook, photos
 
     paths, left_out = downloads.find_photos(options.source), []
-    chosen = options.model, options.extractor, options.vividness
+    chosen = options.model, _extractor(options), options.vividness
     truths = evaluation.read_each(paths, left_out, evaluation.read_truth)
-    measured = next(truths, None) is not None
-    if not measured and not options.sheets:
+    if next(truths, None) is None:
+        if options.sheets:
+            return _sheets_of_grey(paths, chosen, options)
         reasons = photos.summarize(map(str, left_out))
         raise photos.PhotoError(
             f"{options.source}: holds no true colours to compare with ({reasons});"
             " see the colourings with --sheets DIR."
         )
     with notebook.ContactSheets(options.sheets) as sheets:
-        if not measured:
-            return _sheets_of_grey(paths, chosen, sheets, options)
 
         def keep(path, truth, outputs):
             sheets.add([outputs[name] for name in outputs if name != "mean color"] + [truth])
@@ -414,14 +396,15 @@ def evaluate(options):
         (Path(options.output) / "table.md").write_text(table + "\n", encoding="utf-8")
 
 
-def _sheets_of_grey(paths, chosen, sheets, options):
+def _sheets_of_grey(paths, chosen, options):
     """Historical photographs: nothing to measure, everything to see."""
-    from koala_utils import evaluation
+    from koala_utils import evaluation, notebook
 
     methods = {"grey": evaluation.grey_baseline, **evaluation.model_methods(*chosen)}
     left_out = []
-    for _, photo in evaluation.read_each(paths, left_out):
-        sheets.add([method(photo) for method in methods.values()])
+    with notebook.ContactSheets(options.sheets) as sheets:
+        for _, photo in evaluation.read_each(paths, left_out):
+            sheets.add([method(photo) for method in methods.values()])
     for error in left_out:
         print(f"left out {error}", file=sys.stderr)
     print(
