@@ -66,7 +66,16 @@ def alt_of(path):
     return alt
 
 
-def photo_grid(rows, alt=None, column_titles=(), row_titles=(), row_notes=(), path=None, width=9.0):
+def photo_grid(
+    rows,
+    alt=None,
+    column_titles=(),
+    row_titles=(),
+    row_notes=(),
+    path=None,
+    width=9.0,
+    title="",
+):
     """Photographs side by side, at most `PER_ROW` in a line.
 
     Longer rows go on below all rows, so that what belongs together stands below each other.
@@ -76,6 +85,7 @@ def photo_grid(rows, alt=None, column_titles=(), row_titles=(), row_notes=(), pa
             or one channel are shown in grey, and None leaves a place empty.
         column_titles, row_titles, row_notes: above, to the left, and to the right.
         width: in inches.
+        title: above all, what to see.
         alt, path: see :func:`show`.
     """
     longest = max(map(len, rows))
@@ -84,9 +94,11 @@ def photo_grid(rows, alt=None, column_titles=(), row_titles=(), row_notes=(), pa
     for start in range(0, longest, columns):
         here = slice(start, start + columns)
         titles = column_titles[here]
-        for row, title, note in itertools.zip_longest(rows, row_titles, row_notes, fillvalue=""):
+        for row, row_title, note in itertools.zip_longest(
+            rows, row_titles, row_notes, fillvalue=""
+        ):
             if row[here]:
-                lines.append((row[here], titles, title, note))
+                lines.append((row[here], titles, row_title, note))
                 titles = []
     aspects = [next(p.shape[0] / p.shape[1] for p in line[0] if p is not None) for line in lines]
     figure, axes = plt.subplots(
@@ -97,17 +109,21 @@ def photo_grid(rows, alt=None, column_titles=(), row_titles=(), row_notes=(), pa
         gridspec_kw={"height_ratios": aspects, "wspace": 0.03, "hspace": 0.03},
         layout="compressed",
     )
-    for places, (photos, titles_here, title, note) in zip(axes, lines, strict=True):
+    figure.suptitle(title, fontsize=11)
+    for places, (photos, titles_here, row_title, note) in zip(axes, lines, strict=True):
         for ax in places:
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         for ax, photo in zip(places, photos, strict=False):
             if photo is not None:
                 white = 255 if photo.dtype == np.uint8 else 1
-                ax.imshow(np.squeeze(photo), cmap="gray", vmin=0, vmax=white)
+                # Hanning: by itself Matplotlib shows the pixels of a small photograph as squares.
+                ax.imshow(
+                    np.squeeze(photo), cmap="gray", vmin=0, vmax=white, interpolation="hanning"
+                )
         for ax, text in zip(places, titles_here, strict=False):
             ax.set_title(text, fontsize=9)
-        places[0].set_ylabel(title, fontsize=8)
+        places[0].set_ylabel(row_title, fontsize=8)
         at = {"transform": places[-1].transAxes, "va": "center", "fontsize": 8, "linespacing": 1.4}
         places[-1].text(1.04, 0.5, note, **at)
     show(figure, alt, path, photographic=True)
