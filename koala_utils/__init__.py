@@ -20,7 +20,7 @@ if platform.machine() in ("x86_64", "AMD64"):
 ROOT = Path(__file__).parents[1]  # the checkout, with notebooks/ and report/
 _HOME = ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()  # installed without a checkout
 WORK = Path(os.environ.get("KOALA_WORK_DIR") or _HOME / "work")  # what the course writes
-REPORT = Path(os.environ.get("KOALA_REPORT_DIR") or WORK / "report")  # figures and tables
+REPORT = WORK / "report"  # figures of the notebooks
 
 # The public functions are imported on first use: `koala --help` does not wait for TensorFlow.
 __getattr__, __dir__, __all__ = lazy_loader.attach(

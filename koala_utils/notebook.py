@@ -5,9 +5,10 @@ import io
 import itertools
 from pathlib import Path
 
+import IPython.display
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import display
+from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
 from koala_utils.files import replacing
@@ -18,6 +19,12 @@ PER_ROW = 4  # photographs; of a figure of 9 inches each gets 360 pixels
 
 
 # ---------------------------------------------------------------- figures
+
+
+def display(data, **options):
+    """IPython's, but for scripts, which write files alone: there it would print the bytes."""
+    if InteractiveShell.initialized():
+        IPython.display.display(data, **options)
 
 
 def show(figure, alt=None, path=None, photographic=False):

@@ -1,4 +1,4 @@
-"""Drawings of the networks and of numbers that the report and the notebooks 3, 7 and 8 show.
+"""Drawings of the networks and of numbers that the report and notebooks show.
 
 Each is shown by `koala_utils.notebook.show`, with its arguments `alt` and `path`.
 """

@@ -7,17 +7,18 @@ alone.
     python report/pair.py with-fusion/koala.safetensors without-fusion/koala.safetensors
 
 Writes report/recorded/pair.csv, the scores of both, and report/recorded/without_fusion.jpg, what
-the second made of the photographs that notebook 07 shows. The weights themselves are not shipped.
+the second made of the photographs that figures.py shows. The weights themselves are not shipped.
 """
 
 import argparse
 from pathlib import Path
 
+from figures import METHODS
+
 from koala_utils import downloads, evaluation, notebook, photos
 from koala_utils.colorizer import colorize
 
 RECORDED = Path(__file__).parent / "recorded"
-SHOWN = slice(4, None, 25)  # of the test photographs, by name; notebook 07 takes the same
 SIDE = 160  # pixels of a photograph in its figure
 
 
@@ -34,7 +35,7 @@ def main():
     strip = {}
 
     def keep(path, truth, outputs):
-        if path in paths[SHOWN]:
+        if path in paths[METHODS]:
             strip[path] = photos.resize_short_side(
                 photos.crop_square(outputs["without fusion"]), SIDE
             )

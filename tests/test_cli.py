@@ -510,10 +510,7 @@ def test_results_of_an_installed_package_lie_in_the_current_folder(tmp_path):
         text=True,
     )
     work = tmp_path / "here" / "work"
-    assert done.stdout.split() == [
-        str(work),
-        os.environ.get("KOALA_REPORT_DIR", str(work / "report")),
-    ]
+    assert done.stdout.split() == [str(work), str(work / "report")]
 
 
 def test_public_names_are_shown():

@@ -6,43 +6,29 @@ import re
 import shutil
 from pathlib import Path
 
-import nbformat
+import figures
 import numpy as np
 import plates
 import pytest
-from nbclient import NotebookClient
 from PIL import Image
 from pypdf import PdfReader
 
-from koala_utils import REPORT as MADE
 from koala_utils import ROOT, downloads, evaluation, notebook, photos
+from koala_utils.files import read_rows
 
 REPORT = ROOT / "report"
-MADE_BY_7 = [
+NOT_IN_THE_REPORT = ("heroes", "hints", "looks", "historical", "demo")  # the README shows these
+SHOWN = [
     path.name
     for path in sorted((REPORT / "figures").iterdir())
-    if path.suffix in (".png", ".jpg")
-    and not path.stem.startswith(("before_after", "historical", "demo"))
+    if path.suffix in (".png", ".jpg") and not path.stem.startswith(NOT_IN_THE_REPORT)
+]
+TABLES = [
+    path.relative_to(REPORT).as_posix()
+    for path in sorted((REPORT / "tables").rglob("*.*"))
+    if path.name != "answers.csv"
 ]
 TOLERANCE = {"image": 2.0, "psnr": 0.05, "relative": 0.01}  # as the report's last section says
-
-
-@pytest.fixture(scope="module")
-def printed(request):
-    """What notebook 7 printed when these tests executed it; without it, this module does so."""
-    path = ROOT / "notebooks" / "07_report_figures.ipynb"
-    cells = [item for item in request.session.items if item.path == path]
-    if cells:
-        outputs = [cell.test_outputs for cell in cells]
-        assert None not in outputs, "notebook 7 did not run to its end"
-    else:
-        executed = nbformat.read(path, as_version=4)
-        resources = {"metadata": {"path": path.parent}}
-        NotebookClient(executed, timeout=900, kernel_name="python3", resources=resources).execute()
-        outputs = [cell.get("outputs", []) for cell in executed.cells]
-    return "".join(
-        output["text"] for cell in outputs for output in cell if output.get("name") == "stdout"
-    )
 
 
 def pixels(path):
@@ -76,46 +62,64 @@ def build():
 # ---------------------------------------------------------------- figures and tables
 
 
-def test_figures_and_tables_come_out_again(printed):
-    if "all photographs were at hand" not in printed:
-        pytest.skip("notebook 7 had no photographs to make them from")
-    for name in MADE_BY_7:
-        difference = pixels(MADE / "figures" / name) - pixels(REPORT / "figures" / name)
-        assert np.abs(difference).mean() < TOLERANCE["image"], name
-    for name in (
-        "layers_koala.csv",
-        "layers_koala_plus.csv",
-        "paired.csv",
-        "credits.csv",
-        "plates/alignment.csv",
-    ):
-        assert_same_table(REPORT / "tables" / name, MADE / "tables" / name)
-    for name in ("test/table.md", "plates/table.md"):
-        assert (MADE / "tables" / name).read_text() == (REPORT / "tables" / name).read_text()
+@pytest.fixture
+def cheap(monkeypatch):
+    """The figures' photographs without their colours: which are shown, and not how they look."""
+
+    def methods(models=("koala", "koala-plus"), vividness=(0.0, 0.5, 1.0)):
+        return {str(i): evaluation.grey_baseline for i in range(1 + len(vividness))}
+
+    monkeypatch.setattr(figures, "colorize", lambda photo, *_: evaluation.grey_baseline(photo))
+    monkeypatch.setattr(evaluation, "model_methods", methods)
+    monkeypatch.setattr(evaluation, "mean_color_baseline", lambda _: evaluation.grey_baseline)
 
 
-def test_without_photographs_and_network_the_rest_is_made_and_named(tmp_path, monkeypatch, capsys):
-    """Notebook 7's other branch: its cells in this process, with an empty cache and no network."""
+def test_without_photographs_and_network_the_rest_is_made_and_named(cheap, tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setattr("koala_utils.REPORT", tmp_path)
-    names = {}
-    for cell in nbformat.read(ROOT / "notebooks" / "07_report_figures.ipynb", as_version=4).cells:
-        if cell.cell_type == "code":
-            exec(cell.source, names)
-    printed = capsys.readouterr().out
-    for collection in ("test", "historical", "plates"):
-        assert f"left as it was, {collection}:" in printed
-    for name in MADE_BY_7:
-        assert notebook.alt_of(tmp_path / "figures" / name) == notebook.alt_of(
-            REPORT / "figures" / name
-        )
+    missing = figures.make(tmp_path, measure=False)
+    assert set(missing) == {"test", "historical", "plates"}
+    for path in (REPORT / "figures").glob("*.*"):
+        if not path.stem.startswith("demo"):
+            assert notebook.alt_of(tmp_path / "figures" / path.name) == notebook.alt_of(path)
+    for name in TABLES:
+        if name.endswith(".csv"):
+            assert_same_table(REPORT / name, tmp_path / name)
+        else:
+            assert (tmp_path / name).read_text() == (REPORT / name).read_text()
+    for name in ("architecture.png", "fusion.png", "training.png", "intervals.png"):
+        difference = pixels(tmp_path / "figures" / name) - pixels(REPORT / "figures" / name)
+        assert np.abs(difference).mean() < TOLERANCE["image"], name
     kept = Path("figures") / "methods.jpg"
     assert (tmp_path / kept).read_bytes() == (REPORT / kept).read_bytes()
-    made = Path("figures") / "architecture.png"
-    assert np.abs(pixels(tmp_path / made) - pixels(REPORT / made)).mean() < TOLERANCE["image"]
-    table = Path("tables") / "test" / "table.md"
-    assert (tmp_path / table).read_text() == (REPORT / table).read_text()
+
+
+@pytest.mark.parametrize("name", ["held_out", "methods", "failures", "fsa", "heroes"])
+def test_figure_shows_the_photographs_of_its_rule(published, cheap, tmp_path, name):
+    figures.keep("tables/test/scores.csv", tmp_path)
+    found, missing = figures.find_collections()
+    assert not missing
+    collection = "historical" if name in ("fsa", "heroes") else "test"
+    credits = getattr(figures, f"draw_{name}")(found[collection], tmp_path)
+    wanted = [row for row in read_rows(REPORT / "tables" / "credits.csv")]
+    assert credits and credits == [row for row in wanted if row["figure"] == f"{name}.jpg"]
+    made, old = (Image.open(f / "figures" / f"{name}.jpg") for f in (tmp_path, REPORT))
+    assert np.abs(np.subtract(made.size, old.size)).max() < 60  # as many rows and columns
+
+
+def test_plates_come_out_again(published, cheap, tmp_path):
+    paths = [path for path in downloads.find_photos("plates") if path.stem in ("01043v", "00600v")]
+    credits = figures.make_plates(paths, tmp_path, measure=False)
+    table = Path("tables") / "plates" / "alignment.csv"
+    wanted = {row["plate"]: row for row in read_rows(REPORT / table)}
+    made = read_rows(tmp_path / table)
+    assert [row["plate"] for row in made] == [path.name for path in paths]
+    for row in made:
+        for key, value in row.items():
+            if key != "plate":
+                assert float(value) == pytest.approx(float(wanted[row["plate"]][key]), abs=0.1)
+    assert {row["figure"] for row in credits} == {"plate.jpg", "plates.jpg"}
+    assert not pixels(tmp_path / "figures" / "plate.jpg").std() < 20
 
 
 def committed(table, photo, method):
@@ -138,21 +142,31 @@ def assert_same_score(new, old):
         ), (name, new)
 
 
-def test_scores_of_the_test_photographs_are_what_the_released_weights_reach(published):
-    for score in evaluation.evaluate(
-        downloads.find_photos("test")[::40],
-        {"grey": evaluation.grey_baseline, **evaluation.model_methods()},
-        False,
-    ):
+def measured(name, paths, folder):
+    """The scores of a table measured anew, without the mean colour, which all photographs give."""
+    figures.measure_all(name, paths, folder, measure=True)
+    scores = evaluation.read_scores(folder / "tables" / name / "scores.csv")
+    assert scores
+    return [score for score in scores if score.method != "mean color"]
+
+
+def test_scores_of_the_slides_are_what_the_released_weights_reach(tmp_path):
+    for score in measured("kodachrome", downloads.find_photos("kodachrome-test")[::100], tmp_path):
+        assert_same_score(score, committed("kodachrome", score.photo, score.method))
+
+
+def test_scores_of_the_test_photographs_are_what_the_released_weights_reach(published, tmp_path):
+    for score in measured("test", downloads.find_photos("test")[::80], tmp_path):
         assert_same_score(score, committed("test", score.photo, score.method))
 
 
 def test_scores_of_the_plates_are_what_the_released_weights_reach(published):
     path = downloads.find_photos("plates")[7]
-    rgb = plates.assemble(photos.read_photo(path)).rgb
-    for name, method in evaluation.model_methods().items():
-        outputs = {name: method(rgb), f"blue exposure: {name}": method(rgb[..., 2])}
-        for score in evaluation.score(path.name, rgb, outputs):
+    plate = plates.assemble(photos.read_photo(path))
+    scores = figures.score_plates({path.name: plate})
+    assert {score.method for score in scores} >= {"koala", "blue exposure: koala-plus 1"}
+    for score in scores:
+        if score.method != "mean color":
             assert_same_score(score, committed("plates", path.name, score.method))
 
 
@@ -161,7 +175,7 @@ def test_scores_of_the_plates_are_what_the_released_weights_reach(published):
 
 def without_machine(text):
     return re.sub(
-        r"`make report`; weights of commit `\w+`; seed 0; [^;]*; notebook", "notebook", text
+        r"`make report`; weights of commit `\w+`; seed 0; [^;]*; figures", "figures", text
     )
 
 
@@ -179,38 +193,25 @@ def test_changed_table_changes_the_text(build, tmp_path):
     assert "with something else" in build.text(tmp_path)
 
 
-def test_every_figure_of_the_report_has_alt_text_and_says_how_it_was_made():
+def test_every_figure_of_the_report_has_alt_text_and_a_caption():
     text = (REPORT / "report.md").read_text(encoding="utf-8")
     found = re.findall(r"!\[([^\]]*)\]\(figures/([^)]+)\)\n\n\*(.+)", text)
-    assert {name for _, name, _ in found} == set(MADE_BY_7)
+    assert {name for _, name, _ in found} == set(SHOWN)
     for number, (alt, name, caption) in enumerate(found, 1):
         assert alt == notebook.alt_of(REPORT / "figures" / name) and len(alt.split()) >= 8
-        assert caption.startswith(f"Figure {number}. ")
-        assert re.search(
-            r"`make report`; weights of commit `\w+`; seed 0; .+; notebook 07, section 7\.\d",
-            caption,
-        )
+        assert caption.startswith(f"Figure {number}. ") and caption.endswith(".*")
+    assert re.search(r"weights of commit `\w+`; seed 0; .+; figures by `report/figures.py`", text)
     assert text.count("](https://www.flickr.com/") > 5 or "CC BY" in text
 
 
-def test_map_names_figures_and_sections_that_exist():
+def test_map_names_figures_functions_and_notebooks_that_exist():
     text = (REPORT / "report.md").read_text(encoding="utf-8")
-    mapped = text[
-        text.index("## From the paper's figures to ours") : text.index(
-            "## How to make this report again"
-        )
-    ]
+    mapped = text.split("## From the paper's figures to ours")[1].split("\n## ")[0]
     assert max(map(int, re.findall(r"Figures? (\d+)", mapped))) <= text.count("](figures/")
-    headings = "".join(
-        (ROOT / "notebooks" / name).read_text(encoding="utf-8")
-        for name in (
-            "03_building_the_model.ipynb",
-            "05_historical_photos.ipynb",
-            "07_report_figures.ipynb",
-        )
-    )
-    for section in re.findall(r"\b([357]\.\d+)", mapped):
-        assert f"## {section} " in headings, section
+    names = re.findall(r"`(?:figures\.)?((?:draw|measure|make|write)_\w+)`", mapped)
+    assert names and all(callable(getattr(figures, name)) for name in names)
+    links = re.findall(r"\]\(([^)]+)\)", mapped)
+    assert links and all((REPORT / link).is_file() for link in links)
 
 
 def test_pages_are_self_contained(build, tmp_path):
@@ -219,7 +220,7 @@ def test_pages_are_self_contained(build, tmp_path):
     build.render(tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r'<img[^>]*\bsrc="([^"]{0,30})', page)
-    assert len(sources) == len(MADE_BY_7) and all(
+    assert len(sources) == len(SHOWN) and all(
         source.startswith("data:image/") for source in sources
     )
     assert not re.findall(r'<(?:script|link)[^>]*(?:src|href)="(?!data:)', page)
