@@ -188,12 +188,17 @@ def near(rgb, x, y, radius=5):
     return rgb[y - radius : y + radius, x - radius : x + radius].reshape(-1, 3).mean(0)
 
 
+def hint(page, hints):
+    """What the page sends when hints were added, moved or removed."""
+    page._hint_asked(None, {"kind": "hints", "hints": hints, "number": 1}, [])
+
+
 def test_hint_colors_its_place_and_the_download_has_it(opened):
     photo, plain = read_photo(opened.current.source), decoded(opened.wipe.after)
     height, width = photo.shape[:2]
-    hint = [width // 4, height // 4, "#c02020"]
-    opened.wipe.hints = [hint]
-    assert opened.wipe.messages == [] and opened.current.hints == [hint]
+    red = [width // 4, height // 4, "#c02020"]
+    hint(opened, [red])
+    assert opened.wipe.messages == [] and opened.current.hints == [red]
     shown = decoded(opened.wipe.after)
     rows, columns = plain.shape[:2]
     change = [
@@ -201,13 +206,13 @@ def test_hint_colors_its_place_and_the_download_has_it(opened):
         for x, y in ((columns // 4, rows // 4), (columns - 10, rows - 10))
     ]
     assert change[0] > 15 and change[1] < 0.3 * change[0]
-    expected = colorize(photo, hints=[hint])
+    expected = colorize(photo, hints=[red])
     assert differ_by_rounding_at_most(decoded(opened.png()[1]), expected)
 
 
 def test_hints_belong_to_their_photograph_and_stay_with_every_look(opened):
     given = [[30, 40, "#c02020"], [80, 20, "#808080"]]
-    opened.wipe.hints = given
+    hint(opened, given)
     colored = opened.wipe.after
     opened.gallery.selected = 1
     assert opened.wipe.hints == [] and not opened.wipe.undoable
@@ -228,7 +233,7 @@ def test_every_change_of_the_hints_is_undone(opened):
     states = [[], [[30, 40, "#c02020"]], [[90, 40, "#c02020"]], []]
     seen = [opened.wipe.after]
     for state in states[1:]:
-        opened.wipe.hints = state
+        hint(opened, state)
         seen.append(opened.wipe.after)
     assert seen[0] == seen[3] and len(set(seen)) == 3
     for state, after in zip(states[-2::-1], seen[-2::-1], strict=True):
@@ -278,14 +283,14 @@ def test_offered_colors_are_the_modes_of_the_network_there(opened):
 )
 def test_bad_hints_get_a_sentence_and_the_page_goes_on(opened, given, reasons):
     good = [[30, 40, "#c02020"]]
-    opened.wipe.hints = good
+    hint(opened, good)
     colored = opened.wipe.after
-    opened.wipe.hints = given
+    hint(opened, given)
     [message] = opened.wipe.messages
     assert_one_sentence(message, *reasons)
     assert opened.wipe.hints == opened.current.hints == good
     assert opened.wipe.after == colored and opened.uploads.messages == []
-    opened.wipe.hints = []
+    hint(opened, [])
     assert opened.wipe.messages == [] and opened.current.hints == []
 
 
@@ -301,21 +306,21 @@ def test_hint_on_the_edge_of_a_film_is_refused(page):
     photo[30:270, 40:360] = np.clip(make_photo(1, 240, 320), 20, 200)
     page.upload("framed.png", encoded(photo, "PNG"))
     assert page.current.picture != (0, 300, 0, 400)
-    page.wipe.hints = [[5, 5, "#c02020"]]
+    hint(page, [[5, 5, "#c02020"]])
     assert_one_sentence(page.wipe.messages[0], "edge")
-    page.wipe.hints = [[200, 150, "#c02020"]]
+    hint(page, [[200, 150, "#c02020"]])
     assert page.wipe.messages == [] and len(page.wipe.hints) == 1
 
 
 def test_page_without_a_photograph_ignores_hints(page):
-    page.wipe.hints = [[5, 5, "#c02020"]]
+    hint(page, [[5, 5, "#c02020"]])
     page._hint_asked(None, {"kind": "offer", "x": 5, "y": 5}, [])
     assert page.wipe.messages == [] and page.wipe.offers == {}
 
 
 def test_hints_are_factorized_once_for_each_photograph_and_model(opened, monkeypatch):
     monkeypatch.setattr(colorizer, "Spreader", lambda *_: pytest.fail("again"))
-    opened.wipe.hints = [[30, 40, "#c02020"]]
+    hint(opened, [[30, 40, "#c02020"]])
     opened.strength.moving = True
     opened.strength.value = 0.7
     opened.take_look("the paper's koala")

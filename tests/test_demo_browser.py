@@ -408,14 +408,16 @@ def test_hint_is_chosen_from_likely_colors_moved_undone_and_removed(shared):
         assert len(shares) == 5 and all(re.fullmatch(r"(< )?\d+ %", text) for text in shares)
         hinted = redrawn(shared, name, shared.locator(".koala-swatch").nth(2).click)
         dots = layer.locator(".koala-dot")
-        assert dots.count() == 1 and not shared.get_by_role("dialog").is_visible()
+        playwright.expect(dots).to_have_count(1)
+        assert not shared.get_by_role("dialog").is_visible()
         near, far = changes(plain, hinted, here, there)
         assert near > 8 and far < 0.75 * near
 
         point(layer, 0.9, 0.1)
         two = redrawn(shared, name, shared.get_by_role("button", name="No colour here").click)
         grey, blue = (evaluation.colorfulness(each[:40, -80:]) for each in (two, hinted))
-        assert dots.count() == 2 and grey < 0.7 * blue
+        playwright.expect(dots).to_have_count(2)
+        assert grey < 0.7 * blue
         keep(shared, "desktop-hint-dots")
         _, result = download(shared)
         small = np.asarray(result.resize(two.shape[1::-1], Image.LANCZOS))
@@ -436,7 +438,8 @@ def test_hint_is_chosen_from_likely_colors_moved_undone_and_removed(shared):
         for expected in (two, hinted, plain):
             undone = redrawn(shared, name, shared.get_by_role("button", name="Undo").click)
             assert changes(undone, expected, here, there, (0.9, 0.1)) == [0, 0, 0]
-        assert dots.count() == 0 and shared.get_by_role("button", name="Undo").is_disabled()
+        playwright.expect(dots).to_have_count(0)
+        assert shared.get_by_role("button", name="Undo").is_disabled()
 
         for x in (0.2, 0.5):
             point(layer, x, 0.3)
@@ -444,17 +447,18 @@ def test_hint_is_chosen_from_likely_colors_moved_undone_and_removed(shared):
             shared.get_by_role("dialog").wait_for(state="hidden")
         dots.last.click()
         shared.get_by_role("button", name="Remove this hint").click()
-        assert dots.count() == 1 and "#2040c0" in dots.first.get_attribute("aria-label")
+        playwright.expect(dots).to_have_count(1)
+        assert "#2040c0" in dots.first.get_attribute("aria-label")
         choose(shared, "coffee")
-        assert dots.count() == 0
+        playwright.expect(dots).to_have_count(0)
         choose(shared, name)
-        assert dots.count() == 1
+        playwright.expect(dots).to_have_count(1)
         redrawn(shared, name, shared.get_by_role("button", name="vivid", exact=True).click)
-        assert dots.count() == 1
+        playwright.expect(dots).to_have_count(1)
         redrawn(shared, name, shared.get_by_role("button", name="balanced").click)
         cleared = redrawn(shared, name, shared.get_by_role("button", name="Remove all").click)
         assert changes(cleared, plain, here, (0.2, 0.3)) == [0, 0]
-        assert dots.count() == 0
+        playwright.expect(dots).to_have_count(0)
 
 
 def test_hints_are_given_from_the_keyboard(shared):
@@ -471,7 +475,7 @@ def test_hints_are_given_from_the_keyboard(shared):
         shared.locator(".koala-swatch").nth(2).wait_for()
         shared.wait_for_function("document.activeElement.className === 'koala-swatch'")
         keys.press("Tab" if opened else "Escape")
-        assert dot.count() == 0
+        playwright.expect(dot).to_have_count(0)
     keys.press("Tab")
     hinted = redrawn(shared, "dust bowl home", keys.press, "Enter")
     assert "24 % from the left, 51 % from the top" in dot.get_attribute("aria-label")
@@ -481,7 +485,7 @@ def test_hints_are_given_from_the_keyboard(shared):
     assert "84 % from the top" in dot.get_attribute("aria-label")
     assert changes(hinted, moved, (0.24, 0.51))[0] > 2
     removed = redrawn(shared, "dust bowl home", keys.press, "Delete")
-    assert dot.count() == 0
+    playwright.expect(dot).to_have_count(0)
     assert changes(plain, removed, (0.24, 0.51)) == [0]
     shared.get_by_role("button", name="Colour hints").press("Enter")
     assert shared.get_by_role("slider", name="wipe between grey and colour").is_visible()
@@ -507,7 +511,7 @@ def test_refused_hint_goes_back_and_says_why(shared):
         shared.mouse.move(box["x"] + 5, box["y"] + 5, steps=4)
         shared.mouse.up()
         shared.locator(".koala-dot[aria-label*='50 % from the left']").wait_for()
-        assert dot.count() == 1
+        playwright.expect(dot).to_have_count(1)
         point(layer, 0.4, 0.4)
         said.wait_for(state="hidden")
 

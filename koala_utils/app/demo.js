@@ -173,6 +173,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 function hinted(model, el) {
   const frame = wipe(model, el);
   let hints = []; // as the page shows them: while one is moved, Python does not know yet
+  let sent = 0; // how often Python was given them; what it says before its last answer is out of date
   let number = 0, spot = [0, 0]; // the hint and the place that the panel is about; without a panel, where the cursor is
   const dots = [];
   const button = (text, onclick, className = "koala-quiet") => make("button", { type: "button", className, onclick }, text);
@@ -202,7 +203,12 @@ function hinted(model, el) {
     make("span", { className: "koala-mouse" }, "By keyboard: arrow keys move, Enter chooses a colour, Delete removes."));
   const tools = make("div", { className: "koala-tools" }, make("div", {}, toggle, undo, clear, status), help);
 
-  const give = (changed) => set(model, "hints", changed.map((hint) => [...hint]));
+  // A message of its own, because changes of a model's value may come after a click on another photograph.
+  const give = (changed) => {
+    hints = changed.map((hint) => [...hint]);
+    draw();
+    model.send({ kind: "hints", hints, number: ++sent });
+  };
   const inside = (place) => place.map((value, axis) => Math.min(Math.max(Math.floor(value), 0), model.get("size")[axis] - 1));
   const placeOf = (event) => {
     const { left, top, width, height } = layer.getBoundingClientRect();
@@ -320,8 +326,8 @@ function hinted(model, el) {
     panel.hidden = true;
     spot = inside(model.get("size").map((side) => side / 2));
   });
-  follow(model, ["hints", "undoable", "size"], () => {
-    hints = model.get("hints").map((hint) => [...hint]);
+  follow(model, ["hints", "undoable", "size", "answered"], () => {
+    if (model.get("answered") >= sent) hints = model.get("hints").map((hint) => [...hint]);
     draw();
   });
   follow(model, ["offers"], offered);

@@ -118,7 +118,8 @@ class Hinted(Wipe):
 
     part = _synced(traitlets.Unicode("hinted"))
     size = _synced(traitlets.List([1, 1]))  # width and height of the photograph
-    hints = _synced(traitlets.Any([]))  # the page may set anything; the demo refuses what is none
+    hints = _synced(traitlets.List())  # the page asks for others by a message
+    answered = _synced(traitlets.Any(0))  # the number of the last such message
     undoable = _synced(traitlets.Bool(False))
     offers = _synced(traitlets.Dict())  # the place "x", "y", and its "colors": [colour, share] each
     messages = _synced(traitlets.List(traitlets.Unicode()))
@@ -308,7 +309,6 @@ class Demo(Panel):
         self.uploads.on_msg(self._received)
         self.download.on_msg(self._download_asked)
         self.wipe.on_msg(self._hint_asked)
-        self._when(self.wipe, "hints", self._hints_given)
         self._when(self.gallery, "selected", self._gallery_chosen)
         self._when(self.looks, "selected", lambda i: i >= 0 and self.take_look(list(LOOKS)[i]))
         self._when(self.lender, "value", self._lender_chosen)
@@ -565,23 +565,19 @@ class Demo(Panel):
         self._mark_look()
         self._show()
 
-    def _hints_given(self, hints):
-        """The page has added, moved, recoloured or removed some; what is refused goes back."""
-        if self.current:
-            self.wipe.messages = []
-            with self._working(control=self.wipe):
-                self.take_hints(hints)
-            self._mark_hints()
-
     def _hint_asked(self, _, message, buffers):
-        if self.current and message["kind"] in ("offer", "undo"):
+        """The page changed the hints, wants the last ones back, or asks what is likely where."""
+        if self.current and message["kind"] in ("hints", "undo", "offer"):
             self.wipe.messages = []
             with self._working(control=self.wipe):
-                if message["kind"] == "undo":
+                if message["kind"] == "hints":
+                    self.take_hints(message.get("hints"))
+                elif message["kind"] == "undo":
                     self.undo_hints()
                 else:
                     self.offer(message["x"], message["y"])
             self._mark_hints()
+            self.wipe.answered = message.get("number", self.wipe.answered)
 
     def _download_asked(self, _, message, buffers):
         if message["kind"] == "make" and self.current:
