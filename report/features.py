@@ -25,10 +25,10 @@ def dots(photo, hints, radius=7):
     """The photograph with a white-edged dot of its colour at every hint."""
     marked = photo.copy()
     rows, columns = np.indices(photo.shape[:2])
-    for x, y, colour in hints:
+    for x, y, color in hints:
         distance = np.hypot(rows - y, columns - x)
         marked[distance <= radius + 2] = 255
-        marked[distance <= radius] = tuple(bytes.fromhex(colour[1:]))
+        marked[distance <= radius] = tuple(bytes.fromhex(color[1:]))
     return marked
 
 
