@@ -16,7 +16,14 @@ from koala_utils import border, film, lab
 from koala_utils.backend import compiled
 from koala_utils.embedding import DEFAULT, embed, find_extractor
 from koala_utils.hints import Spreader, on_copy
-from koala_utils.network import BUILDERS, chroma_of, kind_of
+from koala_utils.network import (
+    BUILDERS,
+    chroma_of,
+    kind_of,
+    load_encoder,
+    trained_part,
+    with_own_embedding,
+)
 from koala_utils.network import predict as predict_output
 from koala_utils.photos import PhotoError
 from koala_utils.weights import WeightsError, find_weights, load_weights, read_metadata
@@ -44,8 +51,13 @@ def _load_network(path, changed):
     """Kept in memory until the file changes."""
     metadata = read_metadata(path)
     network = BUILDERS[kind_of(metadata, path)](fusion=metadata.get("fusion") != "False")
-    load_weights(network, path)
+    if network.name == "koala-plus":
+        load_encoder(network)
+    load_weights(trained_part(network), path)
     return network
+
+
+_with_own_embedding = functools.lru_cache(4)(with_own_embedding)
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,8 @@ def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=N
         )
     network = load_network(model)
     size = size or SIZES[network.name]
+    if network.name == "koala-plus" and embedding is None and extractor == DEFAULT:
+        network = _with_own_embedding(network)  # its encoder is that extractor
     # The whole photograph is made smaller once; what is seen of it comes from this copy.
     for_embedding = 2 * max(find_extractor(name).size for name in extractor.split("+"))
     grey = film.grey_of(shrink(photo, max(SMALL, size, for_embedding)))
@@ -127,13 +141,15 @@ def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=N
     picture = round(top * down), round(bottom * down), round(left * across), round(right * across)
     grey = grey[top:bottom, left:right]
     lightness = lab.lightness(np.clip(shrink(grey[..., 0], size), 0, 1)[..., None]).numpy()
-    if embedding is None:
+    if embedding is None and len(network.inputs) == 2:
         embedding = embed([grey], extractor, few=few)[0]
     # koala's few layers gain nothing from compiling, and its last cannot be compiled for any size.
     callable_network = network if few or network.name == "koala" else compiled(network)
-    output = predict_output(callable_network, lightness[None], np.asarray(embedding)[None])
+    output, embeddings = predict_output(
+        callable_network, lightness[None], None if embedding is None else embedding[None]
+    )
     return Prediction(
-        photo, picture, lightness, network.name, np.asarray(embedding), np.asarray(output)
+        photo, picture, lightness, network.name, np.asarray(embeddings[0]), np.asarray(output)
     )
 
 

@@ -24,6 +24,7 @@ from koala_utils.files import DamagedError, read_rows, write_rows
 from koala_utils.photos import PhotoError, read_for_training, read_photo
 
 MIN_SIDE = 11  # pixels: the window of SSIM
+JUDGE = "mobilenet_v2"  # the extractor that names what it sees in a colouring
 
 
 @dataclass
@@ -95,15 +96,15 @@ def colorfulness(rgb):
 
 
 def top_classes_of(rgb, k=5):
-    """Indices of the k ImageNet classes that the bundled classifier finds likeliest, in order.
+    """Indices of the k ImageNet classes that MobileNetV2 finds likeliest, in order.
 
     How often the right class is among them shows whether colours help a network that learned from
-    real ones (Zhang, Isola and Efros, arXiv 1603.08511, 2016, Section 3.1). Trap: a model that was
-    trained through this classifier (`koala_utils.losses`) may please it more than others.
+    real ones (Zhang, Isola and Efros, arXiv 1603.08511, 2016, Section 3.1). The classifier is not
+    the one that our models were trained with, which they may please more than another.
     """
-    size = EXTRACTORS["mobilenet_v2"].size
+    size = EXTRACTORS[JUDGE].size
     square = tf.image.resize(tf.cast(rgb, tf.float32) / 127.5 - 1, (size, size), antialias=True)
-    return np.argsort(logits_of(square[None])[0])[::-1][:k].tolist()
+    return np.argsort(logits_of(square[None], JUDGE)[0])[::-1][:k].tolist()
 
 
 def _lab(rgb):

@@ -1,15 +1,11 @@
-"""What the trainings minimize: squared error, cross-entropy and a perceptual distance."""
+"""What the trainings minimize: squared error, cross-entropy, and the distillation's distance."""
 
-from koala_utils import lab
 from koala_utils.backend import keras
-from koala_utils.embedding import classifier_for, standardized
+from koala_utils.embedding import EMBEDDING_SIZE, standardized
 from koala_utils.network import chroma_of
 from koala_utils.quantization import soft_encode
 
 ops = keras.ops
-
-# Feature maps of the classifier at 1/4, 1/8 and 1/16 of the side.
-LAYERS = ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu")
 
 
 def squared_error(chroma, output):
@@ -34,74 +30,48 @@ def cross_entropy(chroma, logits):
     return ops.mean(ops.logsumexp(logits, -1) - ops.sum(truth * logits, -1))
 
 
-def perceptual_distance(size):
-    """How differently the bundled classifier, which learned in colour, sees two colourings.
-
-    In the manner of LPIPS (Zhang, Isola, Efros, Shechtman and Wang, arXiv 1801.03924, 2018,
-    equation 1), without its learned weights, and with the classifier's logits added: the squared
-    distance of the features, scaled to unit length at every place, averaged over places and
-    photographs and summed over `LAYERS`; and the mean squared difference of the standardized
-    logits.
+def distillation(teacher, student):
+    """How far a student is from its teacher: squared error, divergence and cosine distance.
 
     Args:
-        size: side of the square photographs in pixels.
+        teacher, student: logits and pooled features, (N, 1000 + 1280).
 
     Returns:
-        A function of (lightness, chroma, other chroma) that returns a number, 0 at best.
+        The mean squared difference of the standardized logits, half the Kullback-Leibler divergence
+        of the probabilities, and the cosine distance of the features, added up.
     """
-    classifier = classifier_for(size)
-    sees = keras.Model(
-        classifier.input,
-        [classifier.get_layer(name).output for name in LAYERS] + [classifier.output],
+    (logits, features), (logits_2, features_2) = (
+        (both[:, :EMBEDDING_SIZE], both[:, EMBEDDING_SIZE:]) for both in (teacher, student)
     )
-    sees.trainable = False
+    difference = ops.mean((standardized(logits) - standardized(logits_2)) ** 2)
+    log_ratio = ops.log_softmax(logits) - ops.log_softmax(logits_2)
+    divergence = ops.mean(ops.sum(ops.softmax(logits) * log_ratio, axis=-1))
+    cosine = ops.sum(ops.normalize(features) * ops.normalize(features_2), axis=-1)
+    return difference + 0.5 * divergence + ops.mean(1 - cosine)
 
-    def look(lightness, chroma):
-        rgb = lab.from_lab(
-            ops.concatenate([(lightness + 1) * 50, chroma * lab.CHROMA_SCALE], axis=-1)
-        )
-        *features, logits = sees(ops.clip(rgb, 0, 1) * 2 - 1, training=False)
-        return [ops.normalize(feature, axis=-1) for feature in features], standardized(logits)
 
-    def distance(lightness, chroma, other):
-        (features, opinion), (features_2, opinion_2) = (
-            look(lightness, chroma),
-            look(lightness, other),
-        )
-        seen = sum(
-            ops.mean(ops.sum((one - two) ** 2, axis=-1)) for one, two in zip(features, features_2)
-        )
-        return seen + ops.mean((opinion - opinion_2) ** 2)
-
-    return distance
+def agreement(teacher, student):
+    """The cosine similarity of the standardized logits in :func:`distillation`'s arguments: (N,)"""
+    one, two = (standardized(both[:, :EMBEDDING_SIZE]) for both in (teacher, student))
+    return ops.mean(one * two, axis=-1)
 
 
 LOSSES = {"koala": squared_error, "koala-plus": cross_entropy}
 
 
 def loss_for(options):
-    """A training's loss: the model's own, plus the terms that `options` give a weight.
+    """A training's loss: the model's own, plus the squared error with the weight it is given.
 
     Args:
-        options: a dict with "model", "crop", "mean_error" and "perceptual".
+        options: a dict with "model" and "mean_error".
 
     Returns:
         A function of (truth, output); truth is chroma and lightness, (N, H, W, 3).
     """
-    own, mean_error, perceptual = (
-        LOSSES[options["model"]],
-        options["mean_error"],
-        options["perceptual"],
-    )
-    distance = perceptual_distance(options["crop"]) if perceptual else None
+    own, mean_error = LOSSES[options["model"]], options["mean_error"]
 
     def loss(truth, output):
-        chroma, lightness = truth[..., :2], truth[..., 2:]
-        total = own(chroma, output)
-        if mean_error:
-            total += mean_error * ab_error(truth, output)
-        if perceptual:
-            total += perceptual * distance(lightness, chroma_of(output, 0.5), chroma)
-        return total
+        total = own(truth[..., :2], output)
+        return total + mean_error * ab_error(truth, output) if mean_error else total
 
     return loss

@@ -2,17 +2,19 @@
 
 `koala`: encoder, fusion and decoder follow Section 3.2 and Table 1 of Baldassarre, Gonzalez Morín
 and Rodés-Guirao, "Deep Koalarization: Image Colorization using CNNs and Inception-ResNet-v2",
-arXiv 1712.03400 (2017). `koala-plus` keeps the fusion. Its encoder is a pretrained classifier, its
-decoder takes in the encoder's feature maps at every scale (U-Net: Ronneberger, Fischer and Brox,
-arXiv 1505.04597, 2015), and its answer is a choice among bins of chroma. Only Keras operations are
-used, so any Keras backend runs both.
+arXiv 1712.03400 (2017). `koala-plus` keeps the fusion. Its encoder is a pretrained classifier that
+reads grey, so that its embedding comes from the same forward pass; its decoder takes in the
+encoder's feature maps at every scale (U-Net: Ronneberger, Fischer and Brox, arXiv 1505.04597,
+2015) and answers with a choice among bins of chroma. Only Keras operations are used, so any Keras
+backend runs both.
 """
 
 import numpy as np
 
 from koala_utils import quantization
 from koala_utils.backend import keras
-from koala_utils.weights import WeightsError
+from koala_utils.embedding import DEFAULT, EMBEDDING_SIZE, EXTRACTORS, standardized
+from koala_utils.weights import RELEASED, WeightsError, load_weights
 
 layers = keras.layers
 
@@ -29,15 +31,11 @@ ENCODER = [
 DECODER = [128, "up", 64, 64, "up", 32]  # then 2 filters with tanh, and the last up-sampling
 FUSION_FILTERS = 256
 
-# koala-plus: MobileNetV2's feature maps at 1/32, 1/16, 1/8 and 1/4 of the photograph's sides. The
+# koala-plus: the encoder's feature maps at 1/32, 1/16, 1/8 and 1/4 of the photograph's sides. The
 # first is fused with the embedding; each of the others is stacked on the decoder when it has come
 # to its size, before a convolution to so many filters.
-PLUS_BOTTOM = "out_relu"
-PLUS_SKIPS = [
-    ("block_13_expand_relu", 256),
-    ("block_6_expand_relu", 128),
-    ("block_3_expand_relu", 96),
-]
+PLUS_BOTTOM = "head"
+PLUS_SKIPS = [("stage_5", 192), ("stage_3", 128), ("stage_2", 64)]
 
 
 def _conv(
@@ -127,67 +125,119 @@ def build_network(embedding_size=1000, fusion=True, dtype="float32"):
     return keras.Model([lightness, embedding], chroma, name="koala")
 
 
-def build_plus(embedding_size=1000, fusion=True, skips=True, dtype="float32"):
-    """`koala-plus`, for photographs of any size that is a multiple of 32.
-
-    Args:
-        embedding_size, fusion: as :func:`build_network`.
-        skips: False leaves the finer feature maps out of the decoder (an ablation).
-        dtype: of the decoder. The encoder's depthwise convolutions are slower in bfloat16.
+def build_plus_encoder(extractor=DEFAULT):
+    """The classifier behind koala-plus, which reads grey photographs of any size.
 
     Returns:
-        A `keras.Model` from `[lightness, embedding]`, as :func:`build_network`'s, to the logits of
-        the bins of chroma, float32 (N, H / 4, W / 4, 261): see :mod:`koala_utils.quantization`. The
-        encoder's weights are random; batch normalization always uses its stored statistics.
+        A `keras.Model` with random weights from lightness (N, H, W, 1) in [-1, 1] to its feature
+        maps at 1/32, 1/16, 1/8 and 1/4 of the sides and its logits (N, 1000).
     """
     lightness = keras.Input((None, None, 1), name="lightness")
-    embedding = keras.Input((embedding_size,), name="embedding")
-    encoder = keras.applications.MobileNetV2(
-        input_tensor=layers.Concatenate(name="rgb")([lightness] * 3),
-        include_top=False,
-        weights=None,
+    classifier = EXTRACTORS[extractor].build(input_shape=(None, None, 3))
+    names = [f"{PLUS_BOTTOM}_relu", *(name for name, _ in PLUS_SKIPS)]
+    taken = keras.Model(
+        classifier.input, [classifier.get_layer(name).output for name in names] + classifier.outputs
     )
-    for layer in encoder.layers:
-        layer.trainable = not isinstance(layer, layers.BatchNormalization)
+    # The classifier reads grey values; L* is close to them, but not the same.
+    rgb = layers.Concatenate(name="rgb")([GreyOfLightness(name="grey")(lightness)] * 3)
+    return keras.Model(lightness, taken(rgb), name="encoder")
 
-    x = encoder.get_layer(PLUS_BOTTOM).output
+
+class GreyOfLightness(layers.Layer):
+    """Lightness in [-1, 1] -> the sRGB value of that grey, in [-1, 1], which classifiers read."""
+
+    def call(self, lightness):
+        ops = keras.ops
+        y = (lightness * 50 + 66) / 116
+        light = ops.where(y > 6 / 29, y**3, 3 * (6 / 29) ** 2 * (y - 4 / 29))
+        curve = 1.055 * ops.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
+        return ops.where(light > 0.0031308, curve, 12.92 * light) * 2 - 1
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def build_plus_decoder(encoder, embedding_size=EMBEDDING_SIZE, fusion=True, skips=True, dtype=None):
+    """koala-plus's decoder: an encoder's feature maps and an embedding -> logits of the bins."""
+    features = [
+        keras.Input(each.shape[1:], name=f"features_{i}")
+        for i, each in enumerate(encoder.outputs[:-1])
+    ]
+    embedding = keras.Input((embedding_size,), name="embedding")
+    x = features[0]
     if fusion:
         x = fuse_by_broadcasting(x, embedding, dtype)
     else:
         x = _conv(x, FUSION_FILTERS, kernel=1, name="fusion_features", dtype=dtype)
-    for i, (skip, filters) in enumerate(PLUS_SKIPS, 1):
+    for i, (skip, (_, filters)) in enumerate(zip(features[1:], PLUS_SKIPS, strict=True), 1):
         x = layers.UpSampling2D(2, interpolation="nearest", name=f"decoder_{i}_up", dtype=dtype)(x)
         if skips:
-            x = layers.Concatenate(name=f"decoder_{i}_skip", dtype=dtype)(
-                [x, encoder.get_layer(skip).output]
-            )
+            x = layers.Concatenate(name=f"decoder_{i}_skip", dtype=dtype)([x, skip])
         # Glorot's initialization halves a signal's variance in every ReLU layer; He's keeps it.
         x = _conv(x, filters, initializer="he_normal", name=f"decoder_{i}", dtype=dtype)
     x = _conv(x, PLUS_SKIPS[-1][1], initializer="he_normal", name="decoder_4", dtype=dtype)
     x = _conv(x, len(quantization.bins()[0]), activation=None, kernel=1, name="bins", dtype=dtype)
     logits = layers.Activation("linear", name="logits", dtype="float32")(x)
-    return keras.Model([lightness, embedding], logits, name="koala-plus")
+    return keras.Model([*features, embedding], logits, name="decoder")
 
 
-def load_encoder(network, classifier):
-    """Gives the encoder of a :func:`build_plus` network the weights of a MobileNetV2."""
-    names = {layer.name for layer in network.layers}
-    for layer in classifier.layers:
-        if layer.weights and layer.name in names:
-            network.get_layer(layer.name).set_weights(layer.get_weights())
+def build_plus(embedding_size=EMBEDDING_SIZE, fusion=True, skips=True, dtype=None):
+    """`koala-plus`, for photographs of any size that is a multiple of 32.
+
+    Args:
+        embedding_size, fusion: as :func:`build_network`.
+        skips: False leaves the finer feature maps out of the decoder (an ablation).
+        dtype: of the decoder.
+
+    Returns:
+        A `keras.Model` from `[lightness, embedding]`, as :func:`build_network`'s, to the logits of
+        the bins of chroma, float32 (N, H / 4, W / 4, 261): see :mod:`koala_utils.quantization`. It
+        is made of two models, its layers "encoder" and "decoder", with random weights.
+    """
+    encoder = build_plus_encoder()
+    decoder = build_plus_decoder(encoder, embedding_size, fusion, skips, dtype)
+    lightness = keras.Input((None, None, 1), name="lightness")
+    embedding = keras.Input((embedding_size,), name="embedding")
+    *features, _ = encoder(lightness)
+    return keras.Model([lightness, embedding], decoder([*features, embedding]), name="koala-plus")
 
 
-def freeze_encoder(network):
-    """Keeps the encoder of a :func:`build_plus` network from being trained."""
-    for layer in network.layers[: network.layers.index(network.get_layer(PLUS_BOTTOM))]:
-        layer.trainable = False
+def with_own_embedding(network):
+    """koala-plus as a model of lightness alone: the embedding is its own encoder's, for free.
+
+    Returns:
+        A `keras.Model` that shares the layers of a :func:`build_plus` network, from lightness to
+        `[logits of the bins, embedding]`.
+    """
+    *features, logits = network.get_layer("encoder")(network.inputs[0])
+    embedding = Standardize(name="embedding")(logits)
+    output = network.get_layer("decoder")([*features, embedding])
+    return keras.Model(network.inputs[0], [output, embedding], name=network.name)
+
+
+class Standardize(layers.Layer):
+    """:func:`koala_utils.embedding.standardized` as a layer."""
+
+    def call(self, logits):
+        return standardized(logits)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def load_encoder(network):
+    """Gives a :func:`build_plus` network its encoder's weights: those of the bundled classifier."""
+    load_weights(network.get_layer("encoder"), RELEASED / f"{DEFAULT}.safetensors")
+
+
+def trained_part(network):
+    """What is trained and stored of a network: all of koala, the decoder of koala-plus."""
+    return network if network.name == "koala" else network.get_layer("decoder")
 
 
 BUILDERS = {"koala": build_network, "koala-plus": build_plus}
-STRIDES = {
-    "koala": 8,
-    "koala-plus": 32,
-}  # the inputs' sides must be multiples
+# What the sides of the networks' inputs must be multiples of.
+STRIDES = {"koala": 8, "koala-plus": 32}
 
 
 def kind_of(metadata, path):
@@ -225,35 +275,40 @@ def chroma_of(output, vividness=0.0):
     )
 
 
-def predict(network, lightness, embedding):
+def predict(network, lightness, embedding=None):
     """The network's output for photographs of one size, padded by reflection to its stride.
 
     The photograph and its mirror image are both looked at and the two outputs are averaged: a
     colorizer should not care about left and right, and the mean of two guesses is better than one.
 
     Args:
-        network: a model from `BUILDERS`.
+        network: a model from `BUILDERS`, or :func:`with_own_embedding`'s.
         lightness: (N, H, W, 1) in [-1, 1].
-        embedding: (N, embedding_size), standardized.
+        embedding: (N, 1000), standardized; None for :func:`with_own_embedding`'s.
 
     Returns:
-        A tensor: of koala (N, H', W', 2), of koala-plus (N, H' / 4, W' / 4, 261), where H' and W'
-        are the next multiples of the stride.
+        The output, float32 (N, H', W', 2) of koala or (N, H' / 4, W' / 4, 261) of koala-plus, where
+        H' and W' are the next multiples of the stride; and the embedding, float32 (N, 1000).
     """
     height, width = lightness.shape[1:3]
     stride = STRIDES[network.name]
     pad = [(0, 0), (0, -height % stride), (0, -width % stride), (0, 0)]
     padded = np.pad(np.asarray(lightness, np.float32), pad, mode="reflect")
     both = np.concatenate([padded, padded[:, :, ::-1]])
-    output = network([both, np.tile(np.asarray(embedding, np.float32), (2, 1))], training=False)
-    return (output[: len(padded)] + output[len(padded) :, :, ::-1]) / 2
+    if embedding is None:
+        output, vectors = network(both, training=False)
+        embedding = keras.ops.convert_to_numpy(vectors).reshape(2, len(padded), -1).mean(0)
+    else:
+        embedding = np.asarray(embedding, np.float32)
+        output = network([both, np.tile(embedding, (2, 1))], training=False)
+    return (output[: len(padded)] + output[len(padded) :, :, ::-1]) / 2, embedding
 
 
-def predict_chroma(network, lightness, embedding, vividness=0.0):
-    """Chroma for photographs of any one size: :func:`predict`, :func:`chroma_of`, and cropped back.
+def predict_chroma(network, lightness, embedding=None, vividness=0.0):
+    """Chroma for photographs of one size: :func:`predict`, :func:`chroma_of`, and cropped back.
 
     Returns:
         float32 array (N, H, W, 2) in [-1, 1].
     """
-    chroma = chroma_of(predict(network, lightness, embedding), vividness)
+    chroma = chroma_of(predict(network, lightness, embedding)[0], vividness)
     return keras.ops.convert_to_numpy(chroma)[:, : lightness.shape[1], : lightness.shape[2]]

@@ -27,24 +27,21 @@ from PIL import Image
 
 from koala_utils import cluster, film, lab, records
 from koala_utils.backend import explained, keras, tf
-from koala_utils.embedding import classifier_for, load_extractor, standardized
+from koala_utils.embedding import BUNDLED, classifier_for
 from koala_utils.files import DamagedError, alone, make_room, read_json, replacing, sweep
-from koala_utils.losses import loss_for
+from koala_utils.losses import agreement, distillation, loss_for
 from koala_utils.network import (
     BUILDERS,
     STRIDES,
     chroma_of,
-    freeze_encoder,
     kind_of,
     load_encoder,
+    trained_part,
 )
 from koala_utils.weights import find_weights, load_weights, read_metadata, save_weights
 
-ENCODER = "mobilenet_v2_grey"  # the classifier whose feature maps koala-plus begins with
-TEACHER = "mobilenet_v2"  # of :func:`adapt`
-
 DEFAULTS = {
-    "model": "koala",  # or "koala-plus"
+    "model": "koala",  # or "koala-plus", whose encoder is frozen: its decoder is trained
     "crop": 64,  # pixels; start small, finish larger: the network is fully convolutional
     "batch": 32,
     "passes": 1,  # over the photographs in an epoch; take more where they are few
@@ -52,8 +49,6 @@ DEFAULTS = {
     "schedule": "constant",  # the paper's; or "cosine", down to a hundredth with a short warm-up
     "average": 0.0,  # momentum of an exponential average of the weights; 0 turns it off
     "mean_error": 0.0,  # weight of the squared error of koala-plus's cautious colours in the loss
-    "perceptual": 0.0,  # weight of the perceptual distance in the loss
-    "freeze": False,  # True: train koala-plus's decoder alone
     "fusion": True,  # False: the ablation without the embedding
     "seed": 0,
 }
@@ -86,7 +81,7 @@ def train(
         epochs: in all, those of the run so far included; more that are done already stay done.
         start_from: a released model ("koala-plus") or a .safetensors file of another run. The model
             is then of this kind. A released model is fine-tuned: unless you choose otherwise, with
-            `FINE_TUNING`, its own weight of `mean_error`, and the decoder alone in koala-plus.
+            `FINE_TUNING` and its own weight of `mean_error`.
         dtype: "float32" or "mixed_bfloat16"; None takes what :func:`best_dtype` says.
         callbacks: more Keras callbacks.
         verbose: as in `keras.Model.fit`: 1 a progress bar, 2 one line per epoch, 0 nothing.
@@ -117,12 +112,11 @@ def train(
     keras.utils.set_random_seed(options["seed"])
 
     network = BUILDERS[options["model"]](fusion=options["fusion"], dtype=dtype or best_dtype())
+    if options["model"] == "koala-plus":
+        load_encoder(network)
+        network.get_layer("encoder").trainable = False
     if start_from:
-        load_weights(network, find_weights(start_from))
-    elif options["model"] == "koala-plus":
-        load_encoder(network, load_extractor(ENCODER))
-    if options["freeze"]:
-        freeze_encoder(network)
+        load_weights(trained_part(network), find_weights(start_from))
     rate, average = options["learning_rate"], options["average"]
     network.compile(
         optimizer=cluster.Adam(
@@ -162,7 +156,7 @@ def train(
         records_folder,
         batches,
         validation.map(_with_lightness),
-        network,
+        trained_part(network),
         options["model"],
         [*each_epoch, *callbacks],
         verbose,
@@ -175,7 +169,7 @@ def adapt(
     records_folder,
     run,
     epochs=2,
-    size=224,
+    size=240,
     batch=32,
     learning_rate=1e-4,
     seed=0,
@@ -184,18 +178,21 @@ def adapt(
 ):
     """Adapts the bundled classifier to grey photographs; called again on the same run, it goes on.
 
-    The loss is the mean squared difference of the standardized logits, which is 2 (1 - agreement),
-    where agreement is their cosine similarity. Batch normalization keeps the teacher's statistics.
+    The teacher sees the colour photograph, the student the grey one of a random film. The loss
+    compares the standardized logits (squared difference), the probabilities (Kullback-Leibler
+    divergence; Hinton, Vinyals and Dean, arXiv 1503.02531, 2015, equation 1) and the pooled
+    features before the head (cosine distance).
 
     Args:
         records_folder: of :func:`koala_utils.records.prepare`; the stored embeddings are not used.
         run: the folder of this run, as in :func:`train`.
-        size: side of the squares in pixels; 160 is three times as fast as 224.
+        size: side of the squares in pixels; the answer of the student is best near that size.
         start_from: a .safetensors file of another run.
 
     Returns:
         The student, a Keras model like :func:`koala_utils.embedding.load_extractor`'s, and the
-        history; its val_loss is measured on validation photographs of plain panchromatic film.
+        history. Its agreement is the cosine similarity of the standardized logits; val_agreement
+        is measured on validation photographs of plain panchromatic film.
 
     Raises:
         As :func:`train`.
@@ -204,15 +201,13 @@ def adapt(
     steps = full_batches(records_folder, batch)
     validation = records.validation_squares(records_folder, size, batch)
     keras.utils.set_random_seed(seed)
-    teacher, student = classifier_for(size, TEACHER), classifier_for(size, TEACHER)
+    teacher, student = classifier_for(size), classifier_for(size)
     if start_from:
         load_weights(student, start_from)
-    for layer in student.layers:
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    teacher, learner = _logits_and_features(teacher), _logits_and_features(student)
 
     def example(grey, rgb):
-        opinion = standardized(teacher(rgb * 2 - 1, training=False))
-        return tf.repeat(grey, 3, axis=-1) * 2 - 1, opinion
+        return tf.repeat(grey, 3, axis=-1) * 2 - 1, teacher(rgb * 2 - 1, training=False)
 
     def batches(first_epoch, count):
         data = records.training_squares(records_folder, size, batch, seed, first_epoch, count)
@@ -220,10 +215,10 @@ def adapt(
             lambda rgb, _, draws: example(film.random_film(rgb, draws[0] + (1, 0)), rgb)
         ).prefetch(2)
 
-    learner = keras.Model(student.input, standardized(student.output))
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps * epochs, alpha=0.01)
-    learner.compile(optimizer=keras.optimizers.Adam(rate), loss="mse")
-    asked = {"teacher": TEACHER, "epochs": epochs, "size": size, "batch": batch, "seed": seed}
+    metric = keras.metrics.MeanMetricWrapper(agreement, name="agreement")
+    learner.compile(keras.optimizers.Adam(rate), loss=distillation, metrics=[metric])
+    asked = {"teacher": BUNDLED, "epochs": epochs, "size": size, "batch": batch, "seed": seed}
     asked |= {"learning_rate": learning_rate, "start_from": str(start_from)}
     history = _fit(
         learner,
@@ -235,10 +230,17 @@ def adapt(
         batches,
         validation.map(lambda rgb, _: example(film.to_grey(rgb), rgb)),
         student,
-        f"{TEACHER}_grey",
+        f"{BUNDLED}_grey",
         verbose=verbose,
     )
     return student, history
+
+
+def _logits_and_features(classifier):
+    """The classifier as a model of its logits and pooled features together: (N, 1000 + 1280)."""
+    features = classifier.get_layer("pooling").output
+    both = keras.ops.concatenate([classifier.output, features], axis=-1)
+    return keras.Model(classifier.input, both)
 
 
 def _fit(
@@ -319,17 +321,11 @@ def complete(options, start_from=None):
         defaults["model"] = kind_of(began, start_from)
         defaults["fusion"] = began.get("fusion") != "False"
         if not str(start_from).endswith(".safetensors"):
-            plus = defaults["model"] == "koala-plus"
-            mean_error = float(began.get("mean_error", 0))
-            defaults |= FINE_TUNING | {"freeze": plus, "mean_error": mean_error}
+            defaults |= FINE_TUNING | {"mean_error": float(began.get("mean_error", 0))}
     options = defaults | options
     model, stride = options["model"], STRIDES.get(options["model"])
     if model not in BUILDERS:
         raise TrainingError(f"no model is called {model!r}; there are {', '.join(BUILDERS)}.")
-    if options["freeze"] and model != "koala-plus":
-        raise TrainingError(
-            f"freeze keeps koala-plus's pretrained encoder as it is; {model} has none."
-        )
     if options["mean_error"] and model != "koala-plus":
         raise TrainingError(
             f"mean_error adds to koala-plus's cross-entropy; {model}'s loss is that error already."
@@ -350,7 +346,7 @@ def _check_numbers(options):
     for key in ("epochs", "crop", "batch", "passes"):
         if options.get(key, 1) < 1:
             raise TrainingError(f"{key} is {options[key]}, and must be at least 1.")
-    for key in ("learning_rate", "mean_error", "perceptual", "average"):
+    for key in ("learning_rate", "mean_error", "average"):
         value, most = options.get(key, 0), 1 if key == "average" else math.inf
         if not 0 <= value < most:  # which nan is not, either
             raise TrainingError(
@@ -365,7 +361,7 @@ def summary(model, history, run):
     if "val_ratio" not in last:
         return (
             f"{len(history)} epochs done; agreement with the colour photographs' logits on"
-            f" validation photographs {1 - last['val_loss'] / 2:.3f}; weights in {run}"
+            f" validation photographs {last['val_agreement']:.3f}; weights in {run}"
         )
     text = (
         f"{len(history)} epochs done; squared ab error on validation photographs"

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from koala_utils import losses, quantization, records, training
+from koala_utils import lab, losses, quantization, records, training
 from koala_utils.backend import keras, tf
-from koala_utils.embedding import load_extractor
-from koala_utils.losses import perceptual_distance
-from koala_utils.network import build_network, build_plus, chroma_of, freeze_encoder, load_encoder
+from koala_utils.embedding import classifier_for, standardized
+from koala_utils.network import build_network, build_plus, chroma_of, load_encoder
 
 ops = keras.ops
 STEPS, BATCH, CROP, RATE = 300, 32, 96, 1e-3
@@ -58,6 +57,52 @@ def both(truth, output):
     return cross_entropy(truth, output) + 100 * ops.mean((chroma_of(output) - truth[..., :2]) ** 2)
 
 
+# Feature maps of the classifier at 1/4, 1/8 and 1/16 of the side.
+LAYERS = ("stage_2", "stage_3", "stage_5")
+
+
+def perceptual_distance(size):
+    """How differently the bundled classifier, which learned in colour, sees two colourings.
+
+    In the manner of LPIPS (Zhang, Isola, Efros, Shechtman and Wang, arXiv 1801.03924, 2018,
+    equation 1), without its learned weights, and with the classifier's logits added: the squared
+    distance of the features, scaled to unit length at every place, averaged over places and
+    photographs and summed over `LAYERS`; and the mean squared difference of the standardized
+    logits.
+
+    Args:
+        size: side of the square photographs in pixels.
+
+    Returns:
+        A function of (lightness, chroma, other chroma) that returns a number, 0 at best.
+    """
+    classifier = classifier_for(size)
+    sees = keras.Model(
+        classifier.input,
+        [classifier.get_layer(name).output for name in LAYERS] + [classifier.output],
+    )
+    sees.trainable = False
+
+    def look(lightness, chroma):
+        rgb = lab.from_lab(
+            ops.concatenate([(lightness + 1) * 50, chroma * lab.CHROMA_SCALE], axis=-1)
+        )
+        *features, logits = sees(ops.clip(rgb, 0, 1) * 2 - 1, training=False)
+        return [ops.normalize(feature, axis=-1) for feature in features], standardized(logits)
+
+    def distance(lightness, chroma, other):
+        (features, opinion), (features_2, opinion_2) = (
+            look(lightness, chroma),
+            look(lightness, other),
+        )
+        seen = sum(
+            ops.mean(ops.sum((one - two) ** 2, axis=-1)) for one, two in zip(features, features_2)
+        )
+        return seen + ops.mean((opinion - opinion_2) ** 2)
+
+    return distance
+
+
 def perceptual():
     """The cross-entropy, and how differently the bundled classifier sees output and truth."""
     distance = perceptual_distance(CROP)
@@ -75,13 +120,15 @@ def perceptual():
 
 def plus(frozen=True, regression=False, **options):
     network = build_plus(dtype=training.best_dtype(), **options)
-    load_encoder(network, load_extractor(training.ENCODER))
-    if frozen:
-        freeze_encoder(network)
+    load_encoder(network)
+    network.get_layer("encoder").trainable = not frozen
     if regression:  # two numbers in place of the bins
-        last = network.get_layer("decoder_4").output
+        encoder, decoder = network.get_layer("encoder"), network.get_layer("decoder")
+        last = decoder.get_layer("decoder_4").output
         chroma = keras.layers.Conv2D(2, 1, activation="tanh", name="chroma", dtype="float32")(last)
-        network = keras.Model(network.input, chroma)
+        *features, _ = encoder(network.inputs[0])
+        decoder = keras.Model(decoder.inputs, chroma)
+        network = keras.Model(network.inputs, decoder([*features, network.inputs[1]]))
     return network
 
 

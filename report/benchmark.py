@@ -166,7 +166,7 @@ def replaced(*changes):
 def measure_preparation(quick, sizes, folder):
     count, batch = (64, 32) if quick else (256, 32)
     source = links(folder / "source", count)
-    for extractor in ("mobilenet_v2_grey", "inception_resnet_v2"):
+    for extractor in ("efficientnet_lite2_grey", "inception_resnet_v2"):
         if extractor == "inception_resnet_v2":
             if quick:
                 continue

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from koala_utils import colorizer, evaluation, film
 from koala_utils.backend import keras, tf
 from koala_utils.downloads import find_photos
-from koala_utils.embedding import embed, logits_of, standardize
+from koala_utils.embedding import DEFAULT, embed, logits_of, standardize
 from koala_utils.photos import read_photo
 
 CAFFE_MEAN = np.array(
@@ -55,6 +55,9 @@ def load_resnet50(folder):
     return model
 
 
+TRAINED_WITH = f"{DEFAULT} (trained with)"
+
+
 def _old_name(name):
     """conv3_block1_0_bn -> bn3a_branch1: Keras renamed the layers of ResNet50."""
     special = {"conv1_conv": "conv1", "conv1_bn": "bn_conv1", "predictions": "fc1000"}
@@ -77,19 +80,20 @@ def embeddings(photo, resnet):
     """The same photograph's embeddings, by name."""
     grey = film.grey_of(photo)
     theirs = resnet_logits(resnet, np.repeat(grey, 3, axis=-1))
-    ours = embed([grey], "mobilenet_v2_grey")[0]
-    in_color = tf.image.resize(photo / np.float32(255), (224, 224), antialias=True)[None] * 2 - 1
+    ours = embed([grey], DEFAULT)[0]
+    in_color = tf.image.resize(photo / np.float32(255), (260, 260), antialias=True)[None] * 2 - 1
     return {
-        "mobilenet_v2_grey (trained with)": ours,
+        TRAINED_WITH: ours,
+        "efficientnet_lite2": embed([grey], "efficientnet_lite2")[0],
         "mobilenet_v2": embed([grey], "mobilenet_v2")[0],
         "ResNet50": standardize(theirs),
         "ResNet50, not standardized": theirs,
-        "mobilenet_v2_grey + ResNet50": standardize(ours + standardize(theirs)),
+        "efficientnet_lite2_grey + ResNet50": standardize(ours + standardize(theirs)),
         "ResNet50 on the colour photograph (an oracle)": standardize(
             resnet_logits(resnet, photo / np.float32(255))
         ),
-        "mobilenet_v2 on the colour photograph (an oracle)": standardize(
-            logits_of(in_color, "mobilenet_v2")[0]
+        "efficientnet_lite2 on the colour photograph (an oracle)": standardize(
+            logits_of(in_color, "efficientnet_lite2")[0]
         ),
         "another photograph's": None,  # filled in with the one before
     }
@@ -123,7 +127,7 @@ def main():
             ]
         )
         vectors["another photograph's"] = before
-        before = vectors["mobilenet_v2_grey (trained with)"]
+        before = vectors[TRAINED_WITH]
         for model in ("koala", "koala-plus"):
             for name, vector in vectors.items():
                 vividness = 0.0 if model == "koala-plus" else None

@@ -351,8 +351,8 @@ def test_photographs_are_prepared_trained_on_and_evaluated(koala, tmp_path):
         "4",
     ]
     status, out, errors = koala(*train, "--extractor", "inception_resnet_v2")
-    assert status == 1 and len(errors) == 1 and "mobilenet_v2_grey" in errors[0]
-    status, out, _ = koala(*train, "--extractor", "mobilenet_v2_grey")
+    assert status == 1 and len(errors) == 1 and "efficientnet_lite2_grey" in errors[0]
+    status, out, _ = koala(*train, "--extractor", "efficientnet_lite2_grey")
     assert status == 0 and "1 epochs done" in out
     weights = tmp_path / "run" / "koala.safetensors"
     assert weights.is_file()

@@ -1,58 +1,44 @@
-"""The classifier's view of colours, as a loss."""
+"""The losses: their values where these are known."""
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from koala_utils import film, lab
-from koala_utils.downloads import BUNDLED
-from koala_utils.losses import perceptual_distance
-from koala_utils.photos import crop_square, read_photo, resize_short_side
+from koala_utils.losses import ab_error, agreement, cross_entropy, distillation, loss_for
+from koala_utils.network import chroma_of
 
-SIZE = 96
-
-
-@pytest.fixture(scope="module")
-def distance():
-    return perceptual_distance(SIZE)
+RNG = np.random.default_rng(0)
+TRUTH = RNG.uniform(-0.5, 0.5, (2, 16, 24, 3)).astype(np.float32)  # chroma and lightness
+LOGITS = (2 * RNG.normal(size=(2, 4, 6, 261))).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def photo():
-    """Lightness and true chroma of two photographs."""
-    rgb = np.stack(
-        [
-            resize_short_side(crop_square(read_photo(BUNDLED / "color" / name)), SIZE)
-            / np.float32(255)
-            for name in ("coffee.png", "chelsea.png")
-        ]
+def test_squared_error_adds_to_koala_plus_s_cross_entropy_with_its_weight():
+    without, with_it = (
+        float(loss_for({"model": "koala-plus", "mean_error": weight})(TRUTH, LOGITS))
+        for weight in (0.0, 100.0)
     )
-    return lab.lightness(film.to_grey(rgb)), lab.chroma(rgb)
+    error = np.mean((chroma_of(LOGITS) - TRUTH[..., :2]) ** 2)
+    assert without == pytest.approx(float(cross_entropy(TRUTH[..., :2], LOGITS)))
+    assert float(ab_error(TRUTH, LOGITS)) == pytest.approx(error, rel=1e-5)
+    assert with_it == pytest.approx(without + 100 * error, rel=1e-5)
 
 
-def test_the_same_colors_are_no_distance_apart(distance, photo):
-    lightness, chroma = photo
-    assert float(distance(lightness, chroma, chroma)) == pytest.approx(0, abs=1e-6)
+def test_koala_s_loss_is_the_squared_error_of_chroma():
+    loss = loss_for({"model": "koala", "mean_error": 0.0})
+    assert float(loss(TRUTH, TRUTH[..., :2])) == 0
+    assert float(loss(TRUTH, TRUTH[..., :2] + np.float32(0.1))) == pytest.approx(0.01, rel=1e-3)
 
 
-def test_colors_further_from_the_truth_look_more_different(distance, photo):
-    lightness, chroma = photo
-    nearly, grey, swapped = (
-        float(distance(lightness, other, chroma))
-        for other in (chroma * 0.9, chroma * 0, chroma[..., ::-1])
-    )
-    assert 0 < nearly < min(grey, swapped)
-
-
-def test_gradients_reach_the_colors_and_lead_towards_the_truth(distance, photo):
-    lightness, chroma = photo
-    guess = tf.Variable(chroma * 0.3)
-    before = float(distance(lightness, guess, chroma))
-    adam = keras.optimizers.Adam(0.01)
-    for _ in range(5):
-        with tf.GradientTape() as tape:
-            loss = distance(lightness, guess, chroma)
-        adam.apply_gradients([(tape.gradient(loss, guess), guess)])
-    assert np.isfinite(guess.numpy()).all()
-    assert float(distance(lightness, guess, chroma)) < 0.95 * before
+def test_distillation_is_least_for_the_teacher_itself():
+    teacher = np.random.default_rng(1).normal(size=(4, 2280)).astype(np.float32)
+    assert float(distillation(teacher, teacher)) == pytest.approx(0, abs=1e-5)
+    assert np.allclose(agreement(teacher, teacher), 1, atol=1e-4)
+    worse = [
+        teacher + np.float32(scale) * np.random.default_rng(2).normal(size=teacher.shape)
+        for scale in (0.5, 1)
+    ]
+    near, far = (float(distillation(teacher, each.astype(np.float32))) for each in worse)
+    assert 0.1 < near < far
+    assert np.all(np.array(agreement(teacher, worse[1].astype(np.float32))) < 0.9)
+    features = teacher.copy()
+    features[:, 1000:] *= -1  # the features alone: their cosine distance is 2
+    assert float(distillation(teacher, features)) == pytest.approx(2, abs=1e-3)

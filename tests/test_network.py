@@ -6,17 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from koala_utils import quantization
+from koala_utils import lab, quantization
+from koala_utils.embedding import DEFAULT, load_extractor, standardize
 from koala_utils.network import (
     build_network,
     build_plus,
     chroma_of,
-    freeze_encoder,
     fuse_by_broadcasting,
     fuse_by_stacking,
+    load_encoder,
     predict,
     predict_chroma,
+    trained_part,
+    with_own_embedding,
 )
+from koala_utils.weights import load_weights, save_weights
 
 RNG = np.random.default_rng(0)
 VECTOR = RNG.normal(size=(1, 1000)).astype(np.float32)
@@ -203,20 +207,51 @@ def plus():
 
 @pytest.mark.parametrize("size", [(32, 32), (1, 70), (33, 100)])
 def test_koala_plus_takes_any_size(plus, size):
-    logits = predict(plus, lightness(*size, count=2), np.repeat(VECTOR, 2, axis=0))
+    light, vectors = lightness(*size, count=2), np.repeat(VECTOR, 2, axis=0)
+    logits, embedding = predict(plus, light, vectors)
     assert logits.shape == (2, *(-(-side // 32) * 8 for side in size), 261)
-    cautious, vivid = (
-        predict_chroma(plus, lightness(*size), VECTOR, vividness) for vividness in (0.0, 1.0)
-    )
-    assert cautious.shape == vivid.shape == (1, *size, 2) and cautious.dtype == np.float32
-    assert np.abs(vivid).mean() > np.abs(cautious).mean() > 0
+    assert np.array_equal(embedding, vectors)
+    cautious, vivid = (predict_chroma(plus, light, vectors, vividness) for vividness in (0.0, 1.0))
+    assert cautious.shape == vivid.shape == (2, *size, 2) and cautious.dtype == np.float32
+    assert np.abs(vivid - cautious).max() > 1e-3 and cautious.std() > 0
 
 
-def test_koala_plus_is_small_enough_to_ship(plus):
-    assert 2 * plus.count_params() < 25e6
+def test_own_embedding_is_the_encoder_s_standardized_logits(plus):
+    light = lightness(32, 64)
+    output, embedding = predict(with_own_embedding(plus), light)
+    both = np.concatenate([light, light[:, :, ::-1]])
+    logits = keras.ops.convert_to_numpy(plus.get_layer("encoder")(both)[-1])
+    assert np.abs(embedding - standardize(logits).mean(0)).max() < 1e-4
+    expected = plus([both, standardize(logits)], training=False)
+    assert np.abs(output[0] - (expected[0] + expected[1][:, ::-1]) / 2).max() < 1e-4
+    given, _ = predict(plus, light, embedding)
+    another, _ = predict(plus, light, -embedding)
+    assert np.abs(given - output).max() < np.abs(another - output).max()
 
 
-def test_chroma_of_koala_plus_is_decoded_and_enlarged(plus):
+def test_encoder_reads_the_grey_that_the_lightness_came_from(plus):
+    load_encoder(plus)
+    grey = np.repeat(RNG.random((1, 8, 8, 1)), 260 // 8 + 1, 1).repeat(260 // 8 + 1, 2)
+    grey = grey[:, :260, :260].astype(np.float32)
+    logits = plus.get_layer("encoder")(lab.lightness(grey).numpy())[-1]
+    expected = load_extractor(DEFAULT)(np.repeat(grey, 3, -1) * 2 - 1)
+    assert np.abs(logits - expected).max() < 1e-3 < np.std(expected)
+
+
+def test_decoder_alone_is_stored(plus, tmp_path):
+    decoder = trained_part(plus)
+    assert decoder.name == "decoder" and 2 * decoder.count_params() < 4e6
+    save_weights(decoder, tmp_path / "plus.safetensors")
+    keras.utils.set_random_seed(9)
+    other = build_plus()
+    load_encoder(other), load_encoder(plus)
+    load_weights(trained_part(other), tmp_path / "plus.safetensors")
+    one, same = (predict_chroma(each, lightness(32, 32), VECTOR) for each in (plus, other))
+    assert np.abs(one - same).max() < 0.02 < np.abs(one).max()
+    assert trained_part(build_network()).name == "koala"
+
+
+def test_chroma_of_koala_plus_is_decoded_and_enlarged():
     logits = np.full((1, 4, 6, 261), -100, np.float32)
     logits[..., 77] = 100
     chroma = keras.ops.convert_to_numpy(chroma_of(logits))
@@ -225,31 +260,11 @@ def test_chroma_of_koala_plus_is_decoded_and_enlarged(plus):
 
 
 def test_every_scale_of_the_encoder_reaches_the_output(plus):
-    names = [layer.name for layer in plus.layers]
-    assert [name for name in names if name.endswith("_skip")] == [
-        "decoder_1_skip",
-        "decoder_2_skip",
-        "decoder_3_skip",
-    ]
+    names = [layer.name for layer in plus.get_layer("decoder").layers]
+    skips = [f"decoder_{i}_skip" for i in (1, 2, 3)]
+    assert [name for name in names if name.endswith("_skip")] == skips
     without = build_plus(skips=False)
-    assert without.count_params() == plus.count_params() - 9 * (576 * 256 + 192 * 128 + 144 * 96)
-
-
-def test_frozen_encoder_leaves_fusion_and_decoder_to_be_trained():
-    network = build_plus()
-    whole = len(network.trainable_variables)
-    freeze_encoder(network)
-    names = {variable.path.split("/")[0] for variable in network.trainable_variables}
-    assert names == {
-        "fusion_features",
-        "fusion_embedding",
-        "decoder_1",
-        "decoder_2",
-        "decoder_3",
-        "decoder_4",
-        "bins",
-    }
-    assert len(network.trainable_variables) < whole
+    assert without.count_params() == plus.count_params() - 9 * (120 * 192 + 48 * 128 + 24 * 64)
 
 
 # ---------------------------------------------------------------- precision

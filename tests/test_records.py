@@ -325,7 +325,7 @@ def test_manifest_tells_how_the_records_were_prepared(prepared):
     manifest = records.manifest_of(prepared[0])
     assert (manifest["size"], manifest["extractor"], manifest["photographs"]) == (
         40,
-        "mobilenet_v2_grey",
+        "efficientnet_lite2_grey",
         16,
     )
     assert json.loads((prepared[0] / "manifest.json").read_text()) == manifest

@@ -116,10 +116,6 @@ def parser():
     option("--average", _share, unset, "momentum of a running average of the weights")
     text = "of the squared error of koala-plus's cautious colours in the loss"
     option("--mean-error", _factor, unset, text, metavar="WEIGHT")
-    text = "of a classifier's view of the colours in the loss"
-    option("--perceptual", _factor, unset, text, metavar="WEIGHT")
-    text = "train koala-plus's decoder alone"
-    sub.add_argument("--freeze", action="store_true", default=unset, help=text)
     text = "leave the embedding out"
     sub.add_argument("--no-fusion", dest="fusion", action="store_false", default=unset, help=text)
     text = "a released model, such as koala-plus, to fine-tune; or another run's .safetensors file"
@@ -132,7 +128,7 @@ def parser():
     sub.add_argument("records", help="folder of koala prepare")
     sub.add_argument("-o", "--output", required=True, help="folder of the run")
     option("--epochs", _whole, 2)
-    option("--size", _whole, 224, "side of the squares in pixels")
+    option("--size", _whole, 240, "side of the squares in pixels")
     option("--batch", _whole, 32)
     option("--learning-rate", _positive, 1e-4)
     text = "a .safetensors file of another run"
