@@ -25,7 +25,7 @@ from koala_utils.network import (
     with_own_embedding,
 )
 from koala_utils.network import predict as predict_output
-from koala_utils.photos import PhotoError
+from koala_utils.photos import PhotoError, resize, scaled
 from koala_utils.weights import WeightsError, find_weights, load_weights, read_metadata
 
 # Pixels, side of a square of the area at which chroma is predicted; chosen on validation
@@ -140,7 +140,10 @@ def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=N
     down, across = photo.shape[0] / grey.shape[0], photo.shape[1] / grey.shape[1]
     picture = round(top * down), round(bottom * down), round(left * across), round(right * across)
     grey = grey[top:bottom, left:right]
-    lightness = lab.lightness(np.clip(shrink(grey[..., 0], size), 0, 1)[..., None]).numpy()
+    # A smaller photograph is enlarged: the networks know things by the size that they had when they
+    # learned them.
+    copy = resize(grey[..., 0], scaled(grey.shape, _scale_to(grey, size)))
+    lightness = lab.lightness(np.clip(copy, 0, 1)[..., None]).numpy()
     if embedding is None and len(network.inputs) == 2:
         embedding = embed([grey], extractor, few=few)[0]
     # koala's few layers gain nothing from compiling, and its last cannot be compiled for any size.
@@ -187,20 +190,21 @@ def shrink(photo, size):
     """A smaller copy of about size x size pixels in area and of the same aspect.
 
     Args:
-        photo: uint8 or uint16 (H, W, 3) or (H, W), or float32 (H, W).
+        photo: uint8 or uint16 (H, W, 3) or (H, W).
         size: pixels; a photograph that is smaller is returned as it is.
 
     Returns:
         An array of the same kind; uint8 for uint16.
     """
-    height, width = photo.shape[:2]
-    scale = size / np.sqrt(height * width)
     if photo.dtype == np.uint16:
         photo = (photo >> 8).astype(np.uint8)
-    if scale >= 1:
-        return photo
-    shape = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(photo).resize(shape, Image.LANCZOS, reducing_gap=3))
+    return resize(photo, scaled(photo.shape, min(1, _scale_to(photo, size))))
+
+
+def _scale_to(photo, size):
+    """The factor by which the sides of a photograph differ from those of an area of size x size."""
+    height, width = photo.shape[:2]
+    return size / np.sqrt(height * width)
 
 
 def recombine(photo, lightness, chroma, edge_aware=True):

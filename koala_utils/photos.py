@@ -750,14 +750,26 @@ def read_for_training(path, min_side=MIN_SIDE, short_side=None):
     return rgb
 
 
+def resize(photo, shape):
+    """A copy of a photograph in another size, by Lanczos's filter.
+
+    Args:
+        photo: uint8 (H, W, 3) or (H, W), or float32 (H, W), whose values may overshoot.
+        shape: (height, width) in pixels.
+    """
+    if photo.shape[:2] == tuple(shape):
+        return photo
+    return np.asarray(Image.fromarray(photo).resize(shape[::-1], Image.LANCZOS, reducing_gap=3))
+
+
+def scaled(shape, scale):
+    """(height, width) of a photograph of `shape` with sides `scale` times as long."""
+    return tuple(max(1, round(side * scale)) for side in shape[:2])
+
+
 def resize_short_side(rgb, size):
     """Shrinks a photograph until its short side is `size` pixels; smaller ones stay as they are."""
-    height, width = rgb.shape[:2]
-    scale = size / min(height, width)
-    if scale >= 1:
-        return rgb
-    shape = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(rgb).resize(shape, Image.LANCZOS, reducing_gap=3))
+    return resize(rgb, scaled(rgb.shape, min(1, size / min(rgb.shape[:2]))))
 
 
 def crop_square(rgb):

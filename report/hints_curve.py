@@ -17,11 +17,11 @@ import numpy as np
 from tqdm import tqdm
 
 from koala_utils import evaluation, lab
-from koala_utils.colorizer import predict, shrink
+from koala_utils.colorizer import predict
 from koala_utils.downloads import find_photos
 from koala_utils.files import replacing
 from koala_utils.network import chroma_of
-from koala_utils.photos import read_photo
+from koala_utils.photos import read_photo, resize
 
 COUNTS = (0, 1, 2, 5, 10, 50)
 PATCH = 6  # pixels of the small copy
@@ -44,7 +44,7 @@ def measure(photo, seed):
     prediction = predict(photo)
     top, bottom, left, right = prediction.picture
     height, width = prediction.lightness.shape[:2]
-    copy = shrink(photo[top:bottom, left:right], np.sqrt(height * width))
+    copy = resize(photo[top:bottom, left:right], (height, width))
     truth = lab.chroma(copy / np.float32(255)).numpy()
     hints = draw(truth, max(COUNTS), seed)
     cautious = chroma_of(prediction.output, 0.0).numpy()[0, :height, :width]

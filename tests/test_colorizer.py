@@ -244,6 +244,24 @@ def test_sepia_and_scans_with_a_cast_are_read_as_grey(cast):
     )
 
 
+def test_small_photograph_is_looked_at_enlarged():
+    # koala-plus knows things by the size that they had when it learned them.
+    slides = [read_photo(path) for path in find_photos("bundled")[:60:6]]
+    small, native = [], []
+    for slide in slides:
+        truth = slide.astype(np.uint8)
+        grey = evaluation.grey_baseline(truth)
+        error = evaluation.ab_error(grey, truth)
+        seen = colorizer.predict(slide)
+        assert np.prod(seen.lightness.shape) == pytest.approx(
+            colorizer.SIZES["koala-plus"] ** 2, rel=0.02
+        )
+        small.append(evaluation.ab_error(colorizer.render(seen, 0), truth) / error)
+        own = int(np.sqrt(slide.shape[0] * slide.shape[1]))
+        native.append(evaluation.ab_error(colorize(slide, size=own, vividness=0), truth) / error)
+    assert np.mean(small) < np.mean(native) - 0.03
+
+
 # ---------------------------------------------------------------- recombination
 
 
