@@ -20,7 +20,11 @@ def gamut(bins, values, alt=None, path=None):
     a, b = np.asarray(bins).T * lab.CHROMA_SCALE
     colors = lab.to_rgb(np.full((len(bins), 1), 0.3, np.float32), np.asarray(bins, np.float32))
     figure, axes = plt.subplots(
-        1, 1 + len(values), figsize=(3.3 * (1 + len(values)), 3.2), sharey=True
+        1,
+        1 + len(values),
+        figsize=(3.4 * (1 + len(values)), 3.4),
+        sharey=True,
+        layout="compressed",
     )
     axes[0].scatter(a, b, c=colors, marker="s", s=45)
     axes[0].set(title="colour at L* 65", xlabel="a*", ylabel="b*", aspect="equal")
