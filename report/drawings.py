@@ -20,7 +20,11 @@ def gamut(bins, values, alt=None, path=None):
     a, b = np.asarray(bins).T * lab.CHROMA_SCALE
     colors = lab.to_rgb(np.full((len(bins), 1), 0.3, np.float32), np.asarray(bins, np.float32))
     figure, axes = plt.subplots(
-        1, 1 + len(values), figsize=(3.3 * (1 + len(values)), 3.2), sharey=True
+        1,
+        1 + len(values),
+        figsize=(3.4 * (1 + len(values)), 3.4),
+        sharey=True,
+        layout="compressed",
     )
     axes[0].scatter(a, b, c=colors, marker="s", s=45)
     axes[0].set(title="colour at L* 65", xlabel="a*", ylabel="b*", aspect="equal")
@@ -31,53 +35,78 @@ def gamut(bins, values, alt=None, path=None):
     show(figure, alt, path)
 
 
-def architecture(layers, alt=None, path=None):
-    """A network as a row of boxes: height for size, width for channels.
+COLORS = {  # by how the name of a layer begins
+    ("encoder", "stage", "head"): "#8fb4cc",
+    ("fusion",): "#d9a66b",
+    ("decoder",): "#9cc29a",
+    ("chroma", "bins", "logits"): "#c58fb7",
+}
+BOX = 0.8  # the widest and the tallest box, as a share of the distance between two
+
+
+def architecture(layers, alt=None, path=None, skips=()):
+    """A network as boxes and arrows: height for size and width for channels, by their roots.
+
+    The encoder and the fusion run to the right; the decoder runs back to the left below them, so
+    that skips are short. Each box has its name below and its output shape above.
 
     Args:
-        layers: (name, output shape) of each layer. Vectors, of shape (n,), are drawn below the
-            row, where they join it.
+        layers: (name, output shape) of each layer. The decoder's names begin with "decoder".
+            Vectors, of shape (n,), are drawn beside the fusion, which they enter.
+        skips: pairs of names, (from, to), that are joined by dashed arrows.
     """
-    figure, ax = plt.subplots(figsize=(11, 3.2))
-    x, vectors, unit = 0.0, 0, 224 / max(shape[0] for _, shape in layers if len(shape) == 3)
-    for name, shape in layers:
-        part = next(
-            (p for p in ("encoder", "fusion", "decoder") if name.startswith(p)),
-            "chroma" if len(shape) == 3 else "",
-        )
-        color = {
-            "encoder": "#8fb4cc",
-            "fusion": "#d9a66b",
-            "decoder": "#9cc29a",
-            "chroma": "#c58fb7",
-        }.get(part, "#cccccc")
-        if len(shape) == 3 and shape[0] > 1:
-            width, height = 4 + shape[2] / 12, shape[0] * unit
-            ax.add_patch(
-                plt.Rectangle(
-                    (x, -height / 2), width, height, facecolor=color, edgecolor="0.3", linewidth=0.6
-                )
-            )
-            ax.text(
-                x + width / 2,
-                height / 2 + 5,
-                f"{shape[0]}x{shape[1]}\n{shape[2]}",
-                ha="center",
-                fontsize=6,
-            )
-            x += max(width + 9, 32)
-        elif len(shape) == 1:
-            y = -70 if vectors else -55
-            ax.add_patch(
-                plt.Rectangle(
-                    (x, y), 8 + shape[0] / 20, 8, facecolor=color, edgecolor="0.3", linewidth=0.6
-                )
-            )
-            ax.text(x - 4, y + 4, f"{name} {shape[0]}", va="center", ha="right", fontsize=7)
-            vectors += 1
-    ax.set(xlim=(-14, x + 5), ylim=(-118, 150))
+    images = [(name, shape) for name, shape in layers if len(shape) == 3 and shape[0] > 1]
+    vectors = [(name, shape[0]) for name, shape in layers if len(shape) == 1]
+    split = next((i for i, (name, _) in enumerate(images) if name.startswith("decoder")), None)
+    split = len(images) if split is None else split
+    rows = max(split, 1 + len(images) - split)
+    tallest = max(shape[0] for _, shape in images)
+    deepest = max(shape[2] for _, shape in images)
+    boxes = {}
+    for i, (name, shape) in enumerate(images):
+        x, y = (rows - split + i, 0.0) if i < split else (rows - 2 - i + split, -1.9)
+        boxes[name] = x, y, *(BOX * np.sqrt([shape[2] / deepest, shape[0] / tallest]))
+    figure, ax = plt.subplots(figsize=(10, 3.9 if split < len(images) else 2.2))
+    for name, shape in images:
+        _box(ax, *boxes[name], name, f"{shape[0]} × {shape[1]}\n× {shape[2]:,}")
+    for (one, _), (two, _) in zip(images, images[1:], strict=False):
+        _arrow_between(ax, boxes[one], boxes[two])
+    for one, two in skips:
+        (x, y, _, _), (x2, y2, _, high) = boxes[one], boxes[two]
+        _arrow(ax, (x, y - 0.66), (x2, y2 + high / 2 + 0.36), "#2f5d7c", linestyle="--")
+    for i, (name, length) in enumerate(vectors):
+        target = next((b for n, b in boxes.items() if n.startswith("fusion")), None)
+        x, y = (target[0], 1.1 + 0.5 * i) if target else (0.0, -1.2 - 0.5 * i)
+        _box(ax, x, y, BOX, 0.09, "", f"{name}, {length:,}")
+        if target:
+            _arrow(ax, (x, y - 0.08), (x, target[1] + target[3] / 2 + 0.36), "0.3")
+    ax.set(xlim=(-0.5, rows - 0.4), ylim=(-2.65 if split < len(images) else -1.8, 1.4))
     ax.set_axis_off()
     show(figure, alt, path)
+
+
+def _box(ax, x, y, wide, high, name, text):
+    color = next((c for starts, c in COLORS.items() if name.startswith(starts)), "#cccccc")
+    corner = x - wide / 2, y - high / 2
+    ax.add_patch(plt.Rectangle(corner, wide, high, facecolor=color, edgecolor="0.3", linewidth=0.8))
+    ax.text(x, y + high / 2 + 0.04, text, ha="center", va="bottom", fontsize=7)
+    ax.text(x, y - 0.5, name, ha="center", va="top", fontsize=7, weight="bold")
+
+
+def _arrow(ax, start, end, color, linestyle="-"):
+    style = {"arrowstyle": "-|>", "color": color, "linestyle": linestyle, "linewidth": 1.1}
+    ax.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
+
+
+def _arrow_between(ax, one, two):
+    """From the side of one box to the facing side of the next, or from the fusion downwards."""
+    (x, y, wide, _), (x2, y2, wide2, _) = one, two
+    if y == y2:
+        sign = np.sign(x2 - x)
+        _arrow(ax, (x + sign * wide / 2, y), (x2 - sign * wide2 / 2, y), "0.3")
+    else:
+        ax.plot([x, x], [y - 0.66, y2], color="0.3", linewidth=1.1)
+        _arrow(ax, (x, y2), (x2 + wide2 / 2, y2), "0.3")
 
 
 def fusion(features, embedding, fused, alt=None, path=None):

@@ -126,10 +126,10 @@ def credit(figure, collection, paths):
 # ---------------------------------------------------------------- the networks
 
 
-def layers_of(model, size=224):
-    """A row for each layer: its name, kind, output shape and weights."""
+def layers_of(model, inputs):
+    """A row for each layer: its name, kind, output shape for `inputs` (shapes), weights."""
     inner = keras.Model(model.inputs, [layer.output for layer in model.layers])
-    shapes = inner.compute_output_shape([(1, size, size, 1), (1, 1000)])
+    shapes = inner.compute_output_shape(inputs)
     return [
         {
             "layer": layer.name,
@@ -149,35 +149,41 @@ def draw_networks(folder):
     """Both networks and the fusion, drawn from the models that are built here."""
     figures, tables = folder / "figures", folder / "tables"
     koala, plus = network.build_network(), network.build_plus()
-    rows = layers_of(koala)
+    photo, vector = (1, 224, 224, 1), (1, 1000)
+    rows = layers_of(koala, [photo, vector])
     write_rows(rows, tables / "layers_koala.csv")
     drawings.architecture(
-        [(row["layer"], _shape(row)) for row in rows],
+        [(r["layer"], _shape(r)) for r in rows if not r["layer"].startswith("fusion_")],
         path=figures / "architecture.png",
-        alt="koala as a row of boxes, as high as a layer's output is large and as wide as it has"
-        " channels: the encoder's shrink from 112 to 28 px while their channels grow from 64 to"
-        " 512; the embedding joins at the fusion; the decoder's grow back to 224 px, two channels.",
+        alt="koala as boxes joined by arrows, as high as a layer's output is large and as wide as"
+        " it has channels: the encoder's shrink from 112 to 28 px while their channels grow from 64"
+        " to 512; the embedding joins at the fusion; the decoder's grow back to 224 px with two"
+        " channels.",
     )
-    rows = layers_of(plus)
-    mine = [
-        row
-        for row in rows
-        if row["layer"].startswith(("fusion", "decoder", "bins")) or row["layer"] == "logits"
+    encoder, decoder = plus.get_layer("encoder"), plus.get_layer("decoder")
+    taken = encoder.compute_output_shape(photo)[:-1]
+    rows = [r for r in layers_of(decoder, [*taken, vector]) if r["kind"] != "InputLayer"]
+    write_rows(rows, tables / "layers_koala_plus.csv")
+    maps = [network.PLUS_BOTTOM, *(name for name, _ in network.PLUS_SKIPS)]
+    drawn = [(name, shape[1:]) for name, shape in zip(maps, taken, strict=True)][::-1]
+    drawn = [("lightness", photo[1:]), *drawn, ("embedding", vector[1:])]
+    drawn += [
+        (r["layer"], _shape(r))
+        for r in rows
+        if r["layer"] in ("fusion", "bins") or (r["kind"], r["layer"][:7]) == ("Conv2D", "decoder")
     ]
-    write_rows(mine, tables / "layers_koala_plus.csv")
-    taken = [name for name, _ in network.PLUS_SKIPS[::-1]] + [network.PLUS_BOTTOM]
-    drawn = [("encoder", row) for row in rows if row["layer"] in taken]
-    drawn += [(row["layer"], row) for row in mine if row["kind"] in ("Conv2D", "Activation")]
     drawings.architecture(
-        [(name, _shape(row)) for name, row in drawn],
+        drawn,
         path=figures / "architecture_plus.png",
-        alt="koala-plus as a row of boxes: four feature maps of a classifier, from 56 px down to 7,"
-        " the fusion, and a decoder that grows back to 56 px, taking in a feature map at each"
-        " size, to 261 channels, one for each bin of chroma.",
+        skips=[(name, f"decoder_{i}") for i, (name, _) in enumerate(network.PLUS_SKIPS, 1)],
+        alt="koala-plus as boxes joined by arrows: four feature maps of a classifier, from 56 px"
+        " down to 7, the fusion with the embedding, and a decoder that grows back to 56 px. Dashed"
+        " arrows lead from the three larger feature maps to the decoder's layers that take them in."
+        " The last box has 261 channels, one for each bin of chroma.",
     )
     encoder, fusion = koala.get_layer("encoder_8"), koala.get_layer("fusion")
     shapes = keras.Model(koala.inputs, [encoder.output, fusion.output]).compute_output_shape(
-        [(1, 224, 224, 1), (1, 1000)]
+        [photo, vector]
     )
     drawings.fusion(
         shapes[0][1:],
