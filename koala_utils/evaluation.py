@@ -140,13 +140,14 @@ def mean_color_baseline(photos):
 def model_methods(models=("koala", "koala-plus"), extractor=DEFAULT, vividness=(0.0, 0.5, 1.0)):
     """Each model as a method, and koala-plus once per vividness, as "koala-plus 0.5".
 
-    A network runs once per photograph, whatever the number of vividness settings.
+    A file of one's own has its folder's name before it, as "run/koala-plus 0.5". A network runs once per photograph, whatever the number of vividness settings.
     """
     methods = {}
     for model in models:
         ask = _keep_last(functools.partial(predict, model=model, extractor=extractor))
         for setting in vividness if load_network(model).name == "koala-plus" else [None]:
-            name = Path(model).stem + ("" if setting is None else f" {setting:g}")
+            name = str(Path(model).with_suffix("").relative_to(Path(model).parent.parent))
+            name += "" if setting is None else f" {setting:g}"
             methods[name] = lambda photo, ask=ask, setting=setting: render(ask(photo), setting)
     return methods
 

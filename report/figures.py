@@ -36,7 +36,7 @@ WORST = 8
 SHOWN_PLATES = ("00600", "01043", "00889", "01728")  # a meadow, faces, a church, fruit
 TRAININGS = [
     ["koala-64", "koala-96", "koala-grey", "koala-128"],
-    ["koala-plus-128", "koala-plus-160", "koala-plus-160b", "koala-plus-160c"],
+    ["koala-plus-lite2", "koala-plus-lite2-b"],
 ]
 PAIRS = [
     ("with fusion", "without fusion"),
@@ -200,12 +200,12 @@ def draw_trainings(folder):
     """The recorded trainings, one run after the other."""
     series = {}
     for runs in TRAININGS:
-        epoch = 1
+        began = 0
         for run in runs:
             history = training.read_history(HERE / "training" / f"{run}.csv")
-            ratios = [row["val_ratio"] for row in history]
-            series[run] = (range(epoch, epoch + len(ratios)), ratios)
-            epoch += len(ratios)
+            epochs = [began + row["epoch"] for row in history]
+            series[run] = (epochs, [row["val_ratio"] for row in history])
+            began = epochs[-1]
     notebook.curves(
         series,
         x_label="epochs since the beginning",

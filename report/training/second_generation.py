@@ -1,0 +1,321 @@
+"""The trainings of the second generation: the classifier that reads grey, koala-plus and koala.
+
+    python second_generation.py store STORE --photographs SHARED --slides kodachrome.csv
+    python second_generation.py student STORE -o efficientnet_lite2_grey.safetensors …
+    python second_generation.py decoder STORE -o koala-plus.safetensors …
+    python second_generation.py koala STORE --old FIRST -o koala.safetensors …
+
+README.md beside it has the numbers of steps and the learning rates.
+
+`koala prepare`, `adapt` and `train` do the same for photographs of one's own. This script differs
+in three things: it draws from several collections in shares that suit them, it enlarges the small
+photographs to the size at which koala-plus looks at one, and it keeps all of them in memory.
+"""
+
+import argparse
+import csv
+import io
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from koala_utils import film, lab, network, quantization, records
+from koala_utils.backend import keras, tf
+from koala_utils.embedding import classifier_for, load_extractor, standardize
+from koala_utils.losses import agreement, distillation
+from koala_utils.photos import is_nearly_grey
+from koala_utils.weights import load_weights, save_weights
+
+SIDE = 144  # pixels of the stored squares
+LOOK = 240  # pixels at which the classifier behind koala-plus sees a photograph
+BATCH = 32
+# How often an epoch draws from a collection: many classes teach colours, many photographs detail.
+SHARES = {
+    "imagenette": 4000,
+    "imagewoof": 1000,
+    "scenes": 3000,
+    "imagenet_sample": 2800,
+    "flickr8k": 7267,
+    "kodachrome": 1600,
+}
+
+
+# ---------------------------------------------------------------- photographs
+
+
+def store(shared, folder):
+    """Collections of photographs -> one array of squares each, uint8 (N, SIDE, SIDE, 3)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SHARES:
+        squares, names = [], []
+        for path, content in contents(shared, name):
+            photo = Image.open(io.BytesIO(content)).convert("RGB")
+            square = np.asarray(nearly_square(photo).resize((SIDE, SIDE), Image.LANCZOS))
+            if not is_nearly_grey(square):
+                squares.append(square)
+                names.append(path)
+        np.save(folder / f"{name}.npy", np.stack(squares))
+        (folder / f"{name}.txt").write_text("\n".join(names), encoding="utf-8")
+
+
+def contents(shared, name):
+    if name == "kodachrome":
+        for path in sorted((shared / "kodachrome" / "train").glob("*.jpg")):
+            yield path.name, path.read_bytes()
+        return
+    with tarfile.open(shared / f"train-{name}.tar") as archive:
+        for member in archive:
+            if member.isfile() and member.name.lower().endswith((".jpg", ".jpeg", ".png")):
+                yield member.name, archive.extractfile(member).read()
+
+
+def nearly_square(photo):
+    """Cut to an aspect of 5 : 4 at most; what is left is squeezed to a square."""
+    width, height = photo.size
+    across, down = min(width, int(1.25 * height)), min(height, int(1.25 * width))
+    left, top = (width - across) // 2, (height - down) // 2
+    return photo.crop((left, top, left + across, top + down))
+
+
+def load(folder, table):
+    """The squares and their collections; every twelfth run of slides and 5 % of two others stay
+    out, for validation.
+    """
+    squares, collections = [], []
+    with table.open(newline="", encoding="utf-8") as lines:
+        runs = {Path(row["file"]).name: int(row["run"]) for row in csv.DictReader(lines)}
+    for name in SHARES:
+        photos = np.load(folder / f"{name}.npy")
+        kept = np.ones(len(photos), bool)
+        if name == "kodachrome":
+            files = (folder / f"{name}.txt").read_text(encoding="utf-8").split("\n")
+            of_each = np.array([runs[file] for file in files])
+            kept = ~np.isin(of_each, sorted(set(of_each))[4::12])
+        elif name in ("scenes", "imagenet_sample"):
+            kept[19::20] = False
+        squares.append(photos[kept])
+        collections += [name] * kept.sum()
+    return np.concatenate(squares), np.array(collections)
+
+
+def draws(collections, seed):
+    """Endless indices of photographs, each collection as often as `SHARES` says."""
+    random = np.random.default_rng(seed)
+    places = {name: np.flatnonzero(collections == name) for name in SHARES}
+    while True:
+        epoch = []
+        for name, share in SHARES.items():
+            rounds = -(-share // len(places[name]))
+            epoch += np.concatenate([random.permutation(places[name]) for _ in range(rounds)])[
+                :share
+            ].tolist()
+        yield from random.permutation(epoch)
+
+
+def windows(squares, collections, extra, crop, part, seed):
+    """Batches of random windows, mirrored or not, with each photograph's row of `extra`.
+
+    Args:
+        crop: side in pixels of the windows that come out.
+        part: mean side of a window as a share of the photograph's.
+    """
+    random = np.random.default_rng(seed)
+
+    def one():
+        for i in draws(collections, seed):
+            side = round(SIDE * min(1, part * np.exp(random.uniform(-0.3, 0.3))))
+            top, left = random.integers(0, SIDE - side + 1, 2)
+            window = squares[i, top : top + side, left : left + side]
+            window = window[:, ::-1] if random.random() < 0.5 else window
+            window = Image.fromarray(np.ascontiguousarray(window))
+            yield np.asarray(window.resize((crop, crop), Image.BICUBIC)), extra[i]
+
+    signature = (
+        tf.TensorSpec((crop, crop, 3), tf.uint8),
+        tf.TensorSpec(extra.shape[1:], extra.dtype),
+    )
+    data = tf.data.Dataset.from_generator(one, output_signature=signature).batch(BATCH)
+    return tf.data.Dataset.zip(data, tf.data.Dataset.counter()).prefetch(3)
+
+
+def in_batches(function, squares, size):
+    """A function of RGB in [0, 1], (n, size, size, 3), of all squares."""
+    outputs = []
+    for start in range(0, len(squares), BATCH):
+        rgb = tf.cast(squares[start : start + BATCH], tf.float32) / 255
+        rgb = tf.clip_by_value(tf.image.resize(rgb, (size, size)), 0, 1)
+        outputs.append(function(rgb).numpy().astype(np.float16))
+    return np.concatenate(outputs)
+
+
+# ---------------------------------------------------------------- trainings
+
+
+def minimize(variables, loss_of, batches, steps, learning_rate, momentum):
+    """Adam with a warm-up and a cosine; gives `variables` their running average at the end."""
+    warm = min(150, steps // 10)
+    rate = keras.optimizers.schedules.CosineDecay(
+        learning_rate / 10, steps - warm, 0.02, warmup_target=learning_rate, warmup_steps=warm
+    )
+    adam = keras.optimizers.Adam(rate)
+    adam.build(variables)
+    averages = [tf.Variable(variable) for variable in variables]
+
+    @tf.function(reduce_retracing=True)
+    def step(*batch):
+        with tf.GradientTape() as tape:
+            loss = loss_of(*batch)
+        adam.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss
+
+    began, losses = time.perf_counter(), []
+    for number, batch in enumerate(batches.take(steps), 1):
+        losses.append(float(step(*batch)))
+        keep = min(momentum, number / (number + 20))
+        for average, variable in zip(averages, variables, strict=True):
+            average.assign(keep * average + (1 - keep) * variable)
+        if number % 50 == 0 or number == steps:
+            minutes = (time.perf_counter() - began) / 60
+            print(
+                f"{number} of {steps}: loss {np.mean(losses):.4f}, {minutes:.1f} minutes",
+                flush=True,
+            )
+            losses = []
+    for average, variable in zip(averages, variables, strict=True):
+        variable.assign(average)
+
+
+def seed_of(number, salt):
+    return tf.stack([tf.constant(salt, tf.int64), number])
+
+
+def train_student(squares, collections, output, steps, learning_rate):
+    """The classifier of grey photographs learns what the published one says of the colour ones."""
+    teacher = load_extractor("efficientnet_lite2")
+    student = classifier_for(None, "efficientnet_lite2")
+
+    def both(model):
+        outputs = [model.output, model.get_layer("pooling").output]
+        return keras.Model(model.input, keras.ops.concatenate(outputs, axis=-1))
+
+    teacher, learner = both(teacher), both(student)
+    call = tf.function(lambda rgb: teacher(rgb * 2 - 1, training=False))
+    wanted = in_batches(call, squares, 260)
+
+    def loss(windows_and_wanted, number):
+        window, truth = windows_and_wanted
+        size = tf.where(number % 2 == 0, 224, 260)
+        rgb = tf.image.resize(tf.cast(window, tf.float32) / 255, (size, size))
+        grey = film.random_film(tf.clip_by_value(rgb, 0, 1), seed_of(number, 7))
+        said = learner(tf.repeat(grey, 3, axis=-1) * 2 - 1, training=True)
+        return distillation(tf.cast(truth, tf.float32), said)
+
+    batches = windows(squares, collections, wanted, SIDE, 0.9, seed=0)
+    minimize(learner.trainable_variables, loss, batches, steps, learning_rate, momentum=0)
+    grey = lambda rgb: learner(tf.repeat(film.to_grey(rgb), 3, -1) * 2 - 1, training=False)  # noqa: E731
+    some = slice(None, None, 50)
+    said = in_batches(tf.function(grey), squares[some], 260).astype(np.float32)
+    print("agreement", float(tf.reduce_mean(agreement(wanted[some].astype(np.float32), said))))
+    save_weights(student, output, {"steps": steps})
+
+
+def embeddings(squares):
+    """What the bundled classifier says of the grey photographs: float16 (N, 1000)."""
+    plus = network.build_plus()
+    network.load_encoder(plus)
+    call = lambda rgb: plus.get_layer("encoder")(  # noqa: E731
+        lab.lightness(film.to_grey(rgb)), training=False
+    )[-1]
+    return standardize(in_batches(tf.function(call), squares, LOOK).astype(np.float32)).astype(
+        np.float16
+    )
+
+
+def train_decoder(squares, collections, output, steps, learning_rate, start_from=None):
+    """koala-plus: cross-entropy of the bins, and 100 times the squared error of their mean."""
+    plus = network.build_plus(dtype="mixed_bfloat16")
+    network.load_encoder(plus)
+    encoder, decoder = plus.get_layer("encoder"), plus.get_layer("decoder")
+    if start_from:
+        load_weights(decoder, start_from)
+    bins = tf.constant(quantization.bins()[0])
+
+    def loss(windows_and_embeddings, number):
+        window, vector = windows_and_embeddings
+        rgb, seed = tf.cast(window, tf.float32) / 255, seed_of(number, 1)
+        *features, _ = encoder(lab.lightness(film.random_film(rgb, seed)), training=False)
+        vector = records.blur_embedding(tf.cast(vector, tf.float32), seed + 7)
+        logits = decoder([*features, vector], training=True)
+        chroma = tf.nn.avg_pool2d(lab.chroma(rgb), 4, 4, "VALID")
+        likely = tf.reduce_sum(quantization.soft_encode(chroma) * logits, -1)
+        mean = tf.matmul(tf.nn.softmax(logits), bins)
+        return tf.reduce_mean(tf.reduce_logsumexp(logits, -1) - likely) + 100 * tf.reduce_mean(
+            (mean - chroma) ** 2
+        )
+
+    batches = windows(squares, collections, embeddings(squares), 128, 128 / 224, seed=5)
+    minimize(decoder.trainable_variables, loss, batches, steps, learning_rate, momentum=0.998)
+    save_weights(decoder, output, {"model": "koala-plus", "mean_error": 100})
+
+
+def train_koala(squares, collections, old, output, steps, learning_rate):
+    """The paper's network: its fusion is moved to the new embedding, then all of it is trained.
+
+    The old fusion multiplied MobileNetV2's embedding with a matrix. A ridge regression finds the
+    matrix that gives most nearly the same from the new embedding.
+    """
+    model, vectors = network.build_network(dtype="mixed_bfloat16"), embeddings(squares)
+    load_weights(model, old / "koala.safetensors")
+    before = keras.applications.MobileNetV2(weights=None, classifier_activation=None)
+    load_weights(before, old / "mobilenet_v2_grey.safetensors")
+    call = lambda rgb: before(tf.repeat(film.to_grey(rgb), 3, -1) * 2 - 1, training=False)  # noqa: E731
+    some = np.random.default_rng(0).choice(len(squares), min(5000, len(squares)), replace=False)
+    theirs = standardize(in_batches(tf.function(call), squares[some], 224).astype(np.float32))
+    ours = vectors[some].astype(np.float32)
+    fusion = model.get_layer("fusion_embedding")
+    matrix, bias = fusion.get_weights()
+    moved = np.linalg.solve(ours.T @ ours + 300 * np.eye(1000), ours.T @ (theirs @ matrix))
+    fusion.set_weights([moved, bias])
+
+    def loss(windows_and_embeddings, number):
+        window, vector = windows_and_embeddings
+        rgb, seed = tf.cast(window, tf.float32) / 255, seed_of(number, 3)
+        vector = records.blur_embedding(tf.cast(vector, tf.float32), seed + 7)
+        grey = lab.lightness(film.random_film(rgb, seed))
+        return tf.reduce_mean((model([grey, vector], training=True) - lab.chroma(rgb)) ** 2)
+
+    batches = windows(squares, collections, vectors, 96, 0.75, seed=0)
+    minimize(model.trainable_variables, loss, batches, steps, learning_rate, momentum=0.995)
+    save_weights(model, output, {"model": "koala", "extractor": "efficientnet_lite2_grey"})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["store", "student", "decoder", "koala"])
+    parser.add_argument("folder", type=Path, help="of the stored squares")
+    parser.add_argument("-o", "--output", type=Path, help="safetensors file")
+    parser.add_argument("--photographs", type=Path, help="folder of the collections' archives")
+    parser.add_argument("--slides", type=Path, help="kodachrome.csv", required=True)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--start-from", type=Path, help="of the decoder")
+    parser.add_argument("--old", type=Path, help="folder of the first generation's weights")
+    options = parser.parse_args()
+    if options.what == "store":
+        store(options.photographs, options.folder)
+        return
+    photographs = load(options.folder, options.slides)
+    how = options.output, options.steps, options.learning_rate
+    if options.what == "student":
+        train_student(*photographs, *how)
+    elif options.what == "decoder":
+        train_decoder(*photographs, *how, options.start_from)
+    else:
+        train_koala(*photographs, options.old, *how)
+
+
+if __name__ == "__main__":
+    main()
