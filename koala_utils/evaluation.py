@@ -140,7 +140,8 @@ def mean_color_baseline(photos):
 def model_methods(models=("koala", "koala-plus"), extractor=DEFAULT, vividness=(0.0, 0.5, 1.0)):
     """Each model as a method, and koala-plus once per vividness, as "koala-plus 0.5".
 
-    A file of one's own has its folder's name before it, as "run/koala-plus 0.5". A network runs once per photograph, whatever the number of vividness settings.
+    A file of one's own has its folder's name before it, as "run/koala-plus 0.5". A network runs
+    once per photograph, whatever the number of vividness settings.
     """
     methods = {}
     for model in models:

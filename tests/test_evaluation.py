@@ -23,7 +23,9 @@ from koala_utils.evaluation import (
     summarize,
 )
 from koala_utils.files import DamagedError
+from koala_utils.network import build_network
 from koala_utils.photos import read_photo, resize_short_side
+from koala_utils.weights import save_weights
 
 
 @pytest.fixture(scope="module")
@@ -410,6 +412,14 @@ def test_released_model_s_share_of_grey_s_error_on_the_test_photographs(publishe
         error += ab_error(output, truth)
         grey += ab_error(grey_baseline(truth), truth)
     assert error / grey <= at_most
+
+
+def test_models_of_two_runs_are_two_methods(tmp_path):
+    files = [tmp_path / run / "koala.safetensors" for run in ("one", "two")]
+    for file in files:
+        file.parent.mkdir()
+        save_weights(build_network(), file, {"model": "koala"})
+    assert list(evaluation.model_methods(files)) == ["one/koala", "two/koala"]
 
 
 def test_koala_plus_is_asked_once_for_all_vividness(small_photos, monkeypatch):
