@@ -239,7 +239,7 @@ def test_readme_s_figures_of_speed_are_the_benchmark_s(build):
         for row in build.read_rows(REPORT / "tables" / "speed.csv")
     }
     prepared = rows[
-        "koala prepare, efficientnet_lite2_grey", "the extractor alone, as Keras calls it"
+        "koala prepare, mobilenet_v2_grey", "the extractor alone, as Keras calls it"
     ]
     cold = rows["koala colorize, one photograph, cold start", "import tensorflow"]
     folder = rows["koala colorize, 14 photographs of a folder", "a loop over colorize as it is now"]
