@@ -102,7 +102,7 @@ def prepare(
     group_of = read_groups(groups, paths) if groups else {}
     if unknown := set(held_out) - set(group_of.values()):
         raise RecordsError(
-            f"no photograph is in the groups {', '.join(sorted(unknown))}, which are to be held out."
+            f"no photograph is in the groups to be held out: {', '.join(sorted(unknown))}."
         )
     per_shard = min(PHOTOS_PER_SHARD, -(-len(paths) // parts))  # so that every part has some
     chunks = [paths[i : i + per_shard] for i in range(0, len(paths), per_shard)]
