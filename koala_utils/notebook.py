@@ -155,7 +155,7 @@ def curves(
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.set(xscale="log" if log_x else "linear", yscale="log" if log else "linear")
     ax.grid(alpha=0.3, which="both")
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))  # not on the data
     show(figure, alt, path)
 
 

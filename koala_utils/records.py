@@ -56,6 +56,7 @@ def prepare(
     progress=True,
     part=(1, 1),
     groups=None,
+    held_out=(),
 ):
     """Writes the photographs of a source as TFRecord shards with their embeddings.
 
@@ -75,6 +76,8 @@ def prepare(
             neighbouring slides: those with the same value in the column are a group, and whole
             groups fall to validation until its share is reached. The column `file` of the table
             names each photograph, relative to the table.
+        held_out: the groups that are for validation, whatever the share; so that two trainings can
+            be compared that must not see the same photographs.
 
     Returns:
         A dict with the numbers of "train" and "validation" photographs, "bytes" of all shards, and
@@ -97,6 +100,10 @@ def prepare(
         raise PhotoError("no photographs are given, so there is nothing to prepare.")
     folder, (index, parts) = Path(folder), part
     group_of = read_groups(groups, paths) if groups else {}
+    if unknown := set(held_out) - set(group_of.values()):
+        raise RecordsError(
+            f"no photograph is in the groups to be held out: {', '.join(sorted(unknown))}."
+        )
     per_shard = min(PHOTOS_PER_SHARD, -(-len(paths) // parts))  # so that every part has some
     chunks = [paths[i : i + per_shard] for i in range(0, len(paths), per_shard)]
     manifest = {
@@ -105,6 +112,7 @@ def prepare(
         "extractor": extractor,
         "validation_share": validation_share,
         "groups": groups and groups.rpartition(":")[2],
+        "held_out": sorted(held_out),
         "photographs": len(paths),
         "listing": _digest([*map(os.fsencode, paths), *(g.encode() for g in group_of.values())]),
         "photos_per_shard": per_shard,
@@ -114,7 +122,7 @@ def prepare(
     mine = range(index - 1, len(chunks), parts)
     todo = [number for number in mine if not _is_whole(folder, number)]
     if todo:
-        split = _splitter(group_of, validation_share)
+        split = _splitter(group_of, validation_share, held_out)
         total = sum(len(chunks[number]) for number in todo)
         with (
             alone(folder, part=f"-part-{index}"),
@@ -187,17 +195,24 @@ def read_groups(groups, paths):
     return found
 
 
-def _splitter(group_of, share):
+def _splitter(group_of, share, held_out=()):
     """A function of a photograph's path and its file's digest -> "train" or "validation"."""
     if not group_of:
         return lambda _, digest: split_of(digest, share)
-    sizes = collections.Counter(group_of.values())
-    held_out, photographs = set(), 0
-    for group in sorted(sizes, key=lambda group: hashlib.sha256(group.encode()).digest()):
-        if photographs < share * len(group_of) and len(held_out) < len(sizes) - 1:
-            held_out.add(group)
-            photographs += sizes[group]
+    if not held_out:
+        held_out = _groups_for(share, group_of)
     return lambda path, _: "validation" if group_of[path] in held_out else "train"
+
+
+def _groups_for(share, group_of):
+    """Whole groups that hold a share of the photographs or a little more, and never all groups."""
+    sizes = collections.Counter(group_of.values())
+    chosen, photographs = set(), 0
+    for group in sorted(sizes, key=lambda group: hashlib.sha256(group.encode()).digest()):
+        if photographs < share * len(group_of) and len(chosen) < len(sizes) - 1:
+            chosen.add(group)
+            photographs += sizes[group]
+    return chosen
 
 
 def _check_manifest(folder, manifest):
@@ -399,6 +414,7 @@ def _read_manifest(path):
             " koala_utils."
         )
     earlier = {"photos_per_shard": min(512, manifest["photographs"]), "parts": 1, "groups": None}
+    earlier["held_out"] = []
     return earlier | manifest  # the first manifests do not name these
 
 

@@ -132,8 +132,9 @@ def main():
     )
     options = parser.parse_args()
     numbers = [number.zfill(2) for number in options.numbers]
-    found = sorted(HERE.glob("0*.ipynb")) + (
-        sorted((HERE / "solutions").glob("0*.ipynb")) if options.refresh else []
+    numbered = "[0-9][0-9]_*.ipynb"
+    found = sorted(HERE.glob(numbered)) + (
+        sorted((HERE / "solutions").glob(numbered)) if options.refresh else []
     )
     paths = [path for path in found if not numbers or path.name[:2] in numbers]
     for number, path in enumerate(paths, 1):

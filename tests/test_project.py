@@ -109,7 +109,7 @@ def test_package_imports_only_what_it_requires():
 
 
 def test_every_notebook_of_the_course_is_there_with_its_solutions():
-    numbers = [f"{number:02d}" for number in range(10)]
+    numbers = [f"{number:02d}" for number in range(11)]
     assert [path.name[:2] for path in NOTEBOOKS] == numbers and [
         path.name[:2] for path in SOLUTIONS
     ] == numbers
@@ -187,7 +187,7 @@ def test_exercises_fail_unsolved_and_pass_solved(path):
 def test_notebook_0_lists_every_other_notebook_of_the_course():
     texts = cells(ROOT / "notebooks" / "00_start_here.ipynb", "markdown")
     rows = [line for text in texts for line in source(text).splitlines() if line.startswith("| [")]
-    numbered = [path.name for path in NOTEBOOKS if re.match(r"0[1-9]", path.name)]
+    numbered = [path.name for path in NOTEBOOKS if re.match(r"0[1-9]|1\d", path.name)]
     assert [re.search(r"\]\(([^)]+)\)", row)[1] for row in rows] == numbered
 
 

@@ -288,6 +288,21 @@ def test_groups_fall_to_one_side_whole(table, tmp_path):
     assert_one_sentence(error, "groups run instead of None")
 
 
+def test_groups_that_are_named_are_held_out(table, tmp_path):
+    path, rows = table
+    options = {"size": 40, "progress": False, "groups": f"{path}:run"}
+    prepare(path.parent / "train", tmp_path / "records", held_out=["run 1", "run 3"], **options)
+    sides = [
+        {rows[f"train/{name}"] for name, _, _ in read_all(tmp_path / "records", split)}
+        for split in ("train", "validation")
+    ]
+    assert sides[1] == {"run 1", "run 3"} and not sides[0] & sides[1]
+    for held_out, part in ((["run 1"], "held out ['run 1', 'run 3']"), (["run 9"], "run 9")):
+        with pytest.raises(RecordsError) as error:
+            prepare(path.parent / "train", tmp_path / "records", held_out=held_out, **options)
+        assert_one_sentence(error, part)
+
+
 def test_share_of_groups_is_reached_and_something_is_left_for_training():
     group_of = {number: str(number // 10) for number in range(400)}
     for share, expected in ((0.0, 0), (0.1, 40), (0.25, 100), (0.999, 390)):
