@@ -238,9 +238,7 @@ def test_readme_s_figures_of_speed_are_the_benchmark_s(build):
         (row["what"], row["beside"]): row
         for row in build.read_rows(REPORT / "tables" / "speed.csv")
     }
-    prepared = rows[
-        "koala prepare, mobilenet_v2_grey", "the extractor alone, as Keras calls it"
-    ]
+    prepared = rows["koala prepare, mobilenet_v2_grey", "the extractor alone, as Keras calls it"]
     cold = rows["koala colorize, one photograph, cold start", "import tensorflow"]
     folder = rows["koala colorize, 14 photographs of a folder", "a loop over colorize as it is now"]
     memory = rows["koala colorize, 48 megapixels, memory", ""]
