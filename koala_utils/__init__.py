@@ -13,7 +13,7 @@ import lazy_loader
 
 # TensorFlow reports a missing GPU as an error at every start. Real problems still raise exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# TensorFlow uses oneDNN by itself only on processors with AVX-512 VNNI; others gain from it too.
+# By default TensorFlow uses oneDNN only on processors with AVX-512 VNNI. Others gain from it, too.
 if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 

@@ -32,10 +32,10 @@ def _without_notices():
 
 
 with _without_notices():
-    gc.disable()  # looking for garbage takes a sixth of the time of these imports, and finds none
+    gc.disable()  # garbage collection takes a sixth of the time of these imports, and finds nothing
     import keras
 
-    if keras.backend.backend() == "tensorflow":  # networks run on any backend, data on this one
+    if keras.backend.backend() == "tensorflow":  # networks run on any backend, data only here
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # the search for a GPU writes notices, too
@@ -52,7 +52,9 @@ class WorkerError(ValueError):
 
 @contextlib.contextmanager
 def explained(folder, find_damage=lambda: None, workers=1):
-    """Context that turns TensorFlow's errors into errors that say what to do; others pass.
+    """Context that turns TensorFlow's errors into errors that say what to do.
+
+    Other errors pass through.
 
     Args:
         folder: where files are written in the context.
@@ -84,11 +86,12 @@ def explained(folder, find_damage=lambda: None, workers=1):
 def compiled(model):
     """A trained model as a compiled function of its inputs, for batches of any size.
 
-    The weights become constants, which TensorFlow lays out once for the processor; not those of a
-    `LARGE` model such as Inception-ResNet-v2. Compiling takes as long as a few uncompiled calls.
+    The weights become constants, which TensorFlow lays out once for the processor. A `LARGE` model
+    such as Inception-ResNet-v2 keeps its variables. Compiling takes as long as a few uncompiled
+    calls.
 
     Returns:
-        A function that is called as the model is, with one float32 array or a list of them, and
+        A function that is called like the model, with one float32 array or a list of them, and
         returns a tensor. It has the model's `name`.
     """
     weights = model.trainable_variables, model.non_trainable_variables

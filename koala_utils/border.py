@@ -1,4 +1,4 @@
-"""Where the picture lies on a scan, inside the dark edge of a film or the white one of a print."""
+"""Where the picture lies on a scan, inside the dark edge of a film or the white edge of a print."""
 
 import numpy as np
 
@@ -6,21 +6,21 @@ NEARLY_BLACK, NEARLY_WHITE = 0.16, 0.97  # of scanned film edges and print borde
 
 
 def find_picture(grey, deepest=0.2):
-    """Where the picture lies inside the black edge of a film or the white one of a print.
+    """Where the picture lies inside the black edge of a film or the white edge of a print.
 
-    From each side, a line belongs to the edge if seven in ten of its pixels are like the nearly
-    black or nearly white outermost lines: there is writing on edges, and corners are round. A line
-    or two of something else, such as a notch, is passed over. An edge ends at once. A dark border
-    that fades into the picture, goes deeper than `deepest` or is on one side alone is the picture's
-    own.
+    The outermost lines of a side must be nearly black or nearly white. Going inwards, a line
+    belongs to the edge if seven in ten of its pixels are like them: there is writing on edges, and
+    corners are round. One or two other lines, such as those of a notch, are passed over. An edge
+    ends suddenly. A dark border belongs to the picture if it fades into it, goes deeper than
+    `deepest`, or is on one side only.
 
     Args:
         grey: float (H, W, 1) in [0, 1].
         deepest: the deepest edge, as a share of the side.
 
     Returns:
-        (top, bottom, left, right): the picture is `grey[top:bottom, left:right]`, all of it where
-        there is no edge.
+        (top, bottom, left, right): the picture is `grey[top:bottom, left:right]`. Where there is
+        no edge, it is the whole photograph.
     """
     grey = grey[..., 0]
     edges = {"top": 0, "bottom": 0, "left": 0, "right": 0}
@@ -31,7 +31,7 @@ def find_picture(grey, deepest=0.2):
             slice(edges["left"], grey.shape[1] - edges["right"]),
         )
 
-    for _ in range(2):  # twice, for an edge on one side hides the ends of the lines on the others
+    for _ in range(2):  # twice: an edge on one side hides the ends of the lines on the others
         for side in edges:
             across = side in ("top", "bottom")
             lines = grey[inside()] if across else grey[inside()].T
@@ -48,7 +48,7 @@ def find_picture(grey, deepest=0.2):
                 last = int(i)
             after = alike[last + 1 + gap // 2 : last + 2 + 2 * gap]
             if last >= 0 and len(after) and after.mean() < 0.5:
-                # The picture begins a little further in: scans are soft, and films lie askew.
+                # The picture begins a little further in: scans are blurred, and films are tilted.
                 edges[side] += last + 1 + whole // 150
     if sum(depth > 0 for depth in edges.values()) < 2:
         return 0, grey.shape[0], 0, grey.shape[1]

@@ -1,9 +1,9 @@
-"""Training on several machines: each takes its share of every batch, and all take the same step.
+"""Training on several machines: each takes its share of every batch, and all make the same step.
 
 The machines find each other by TensorFlow's `TF_CONFIG`. Keras 3 does not train under
 `MultiWorkerMirroredStrategy` (its issue 20585), so that strategy only carries the numbers: every
-worker trains a network of its own. The networks begin alike and stay alike, because each worker's
-optimizer applies the mean of all workers' gradients.
+worker trains a network of its own. The networks are equal at the start and stay equal, because
+each worker's optimizer applies the mean of all workers' gradients.
 """
 
 import functools
@@ -43,8 +43,8 @@ class Workers:
 def join():
     """Waits for the other workers that `TF_CONFIG` names; without it, this process is the only one.
 
-    Call it before TensorFlow computes anything. A worker is one process with one device: of several
-    GPUs, give one to each worker (CUDA_VISIBLE_DEVICES).
+    Call it before TensorFlow computes anything. A worker is one process with one device: with
+    several GPUs, give one to each worker (CUDA_VISIBLE_DEVICES).
     """
     config = json.loads(os.environ.get("TF_CONFIG") or "{}")
     count = len(config.get("cluster", {}).get("worker", []))
@@ -65,7 +65,7 @@ class Adam(keras.optimizers.Adam):
 
 
 class MeanLogs(keras.callbacks.Callback):
-    """Before the other callbacks: the means of the epoch's metrics over all workers."""
+    """Gives the other callbacks the means of the epoch's metrics over all workers: put it first."""
 
     def __init__(self, workers):
         super().__init__()

@@ -28,12 +28,12 @@ from koala_utils.network import predict as predict_output
 from koala_utils.photos import PhotoError, resize, scaled
 from koala_utils.weights import WeightsError, find_weights, load_weights, read_metadata
 
-# Pixels, side of a square of the area at which chroma is predicted; chosen on validation
-# photographs.
+# Chroma is predicted on a copy with the area of a square of this side in pixels. The sides were
+# chosen on validation photographs.
 SIZES = {"koala": 128, "koala-plus": 240}
-SMALL = 512  # pixels, as above, of the one small copy that all others are made from, or more
-VIVIDNESS = 0.5  # koala-plus's, where none is asked for
-STRIP_PIXELS = 400_000  # recombined at a time, which bounds the memory for large photographs
+SMALL = 512  # pixels, as above: all other copies are made from one of at least this size
+VIVIDNESS = 0.5  # koala-plus's default
+STRIP_PIXELS = 400_000  # recombined at a time, which limits the memory for large photographs
 
 
 def load_network(model="koala-plus"):
@@ -48,7 +48,7 @@ def load_network(model="koala-plus"):
 
 @functools.lru_cache(4)
 def _load_network(path, changed):
-    """Kept in memory until the file changes."""
+    """Keeps the network in memory until the file changes."""
     metadata = read_metadata(path)
     network = BUILDERS[kind_of(metadata, path)](fusion=metadata.get("fusion") != "False")
     if network.name == "koala-plus":
@@ -65,7 +65,7 @@ class Prediction:
     """A network's answer for a photograph: the result of the slow half of :func:`colorize`."""
 
     photo: np.ndarray  # uint8 or uint16, (H, W, 3) or (H, W), as it was read
-    picture: tuple  # (top, bottom, left, right) of what is not a film's edge, in its pixels
+    picture: tuple  # (top, bottom, left, right) of the photograph inside a film's edge, in pixels
     lightness: np.ndarray  # (h, w, 1) in [-1, 1], of the picture's small copy
     network: str  # "koala" or "koala-plus"
     embedding: np.ndarray  # float (1000,), standardized, that the network was given
@@ -86,20 +86,20 @@ def colorize(
     size=None,
     hints=(),
 ):
-    """Colours a photograph. The colours that it has are ignored.
+    """Colours a photograph. Its own colours are ignored.
 
     Args:
         photo: uint8 or uint16 array, (H, W, 3) in sRGB or (H, W), of any size.
         model: a released model, or a safetensors file of `koala train`.
         extractor: the classifier behind the embedding: one of `koala_utils.embedding.EXTRACTORS`,
-            or several with "+".
-        vividness: 0, cautious, to 1, vivid; None is `VIVIDNESS`. Only for koala-plus: koala has a
-            single answer.
+            or several joined by "+".
+        vividness: from 0, cautious, to 1, vivid; None is `VIVIDNESS`. Only for koala-plus: koala
+            has a single answer.
         strength: the predicted chroma is multiplied with this; 0 is grey.
-        size: chroma is predicted on a copy of about size x size pixels; None is the model's own of
-            `SIZES`.
+        size: chroma is predicted on a copy of about size x size pixels; None takes the model's
+            own from `SIZES`.
         hints: known colours, (x, y, "#7a1f1f") each, at pixels of the photograph. Only their chroma
-            counts; a grey one means: no colour here. See :mod:`koala_utils.hints`.
+            counts; a grey hint means: no colour here. See :mod:`koala_utils.hints`.
 
     Returns:
         RGB array (H, W, 3) of the photograph's dtype, with its own lightness. The edge of a film
@@ -107,7 +107,7 @@ def colorize(
 
     Raises:
         PhotoError: not a photograph.
-        ExtractorError, WeightsError: no such extractor or model, or vividness asked of koala.
+        ExtractorError, WeightsError: no such extractor or model, or a vividness for koala.
         HintError: a hint lies outside of the photograph, or names no colour.
         ValueError: a vividness or strength that makes no sense.
     """
@@ -115,12 +115,12 @@ def colorize(
 
 
 def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=None, few=False):
-    """The slow half of :func:`colorize`: a `Prediction`, from which :func:`render` makes colour.
+    """The slow half of :func:`colorize`: a `Prediction`, which :func:`render` turns into colour.
 
     Args:
-        photo, model, extractor, size: as :func:`colorize`'s.
+        photo, model, extractor, size: as for :func:`colorize`.
         embedding: float (1000,), standardized, in place of the photograph's own.
-        few: only a few photographs are to come, so that compiling the networks does not pay.
+        few: only a few photographs follow, so compiling the networks does not pay.
     """
     photo = np.asarray(photo)
     right_shape = photo.ndim == 2 or (photo.ndim == 3 and photo.shape[-1] == 3)
@@ -133,20 +133,21 @@ def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=N
     size = size or SIZES[network.name]
     if network.name == "koala-plus" and embedding is None and extractor == DEFAULT:
         network = _with_own_embedding(network)  # its encoder is that extractor
-    # The whole photograph is made smaller once; what is seen of it comes from this copy.
+    # The whole photograph is made smaller once. All that the networks see comes from this copy.
     for_embedding = 2 * max(find_extractor(name).size for name in extractor.split("+"))
     grey = film.grey_of(shrink(photo, max(SMALL, size, for_embedding)))
     top, bottom, left, right = border.find_picture(grey)
     down, across = photo.shape[0] / grey.shape[0], photo.shape[1] / grey.shape[1]
     picture = round(top * down), round(bottom * down), round(left * across), round(right * across)
     grey = grey[top:bottom, left:right]
-    # A smaller photograph is enlarged: the networks know things by the size that they had when they
+    # A smaller photograph is enlarged: the networks recognize things at the size at which they
     # learned them.
     copy = resize(grey[..., 0], scaled(grey.shape, _scale_to(grey, size)))
     lightness = lab.lightness(np.clip(copy, 0, 1)[..., None]).numpy()
     if embedding is None and len(network.inputs) == 2:
         embedding = embed([grey], extractor, few=few)[0]
-    # koala's few layers gain nothing from compiling, and its last cannot be compiled for any size.
+    # koala's few layers gain nothing from compiling, and the last one cannot be compiled for any
+    # size.
     callable_network = network if few or network.name == "koala" else compiled(network)
     output, embeddings = predict_output(
         callable_network, lightness[None], None if embedding is None else embedding[None]
@@ -157,7 +158,7 @@ def predict(photo, model="koala-plus", extractor=DEFAULT, size=None, embedding=N
 
 
 def render(prediction, vividness=None, strength=1.0, hints=()):
-    """The fast half of :func:`colorize`: the same arguments and result."""
+    """The fast half of :func:`colorize`, with the same arguments and result."""
     if vividness is not None and prediction.network != "koala-plus":
         raise WeightsError(
             f"{prediction.network} has a single answer, so vividness does nothing; use strength"
@@ -202,7 +203,7 @@ def shrink(photo, size):
 
 
 def _scale_to(photo, size):
-    """The factor by which the sides of a photograph differ from those of an area of size x size."""
+    """The factor that brings a photograph to the area of size x size pixels."""
     height, width = photo.shape[:2]
     return size / np.sqrt(height * width)
 
@@ -237,14 +238,15 @@ def guided_slope(guide, target, radius=2, epsilon=1e-2):
 
     The guided filter (He and Sun, "Fast Guided Filter", arXiv 1505.00996, 2015, Algorithm 2) fits a
     line in every window of the small copy, target ~ slope * guide + offset, and applies it to the
-    large guide. We take its slope alone, and add slope * (lightness that the small copy lost) to
-    the enlarged chroma. Edges come from the guide; where there are none, the network's answer stays
-    as it is. The filter itself would blur it.
+    large guide. We take only its slope, and add slope * (lightness that the small copy lost) to
+    the enlarged chroma. Edges come from the guide. Where there are none, the network's answer stays
+    as it is, while the filter itself would blur it.
 
     Args:
         guide: (h, w); target: (h, w, c).
         radius: of the windows, in pixels of the small copy.
-        epsilon: edges of the guide below its square root, in units of the guide, count for little.
+        epsilon: edges of the guide that are weaker than its square root, in units of the guide,
+            count little.
 
     Returns:
         float32 (h, w, c).

@@ -25,7 +25,7 @@ REGISTRIES = PACKAGE / "registries"
 
 IMAGENETTE_URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz"
 IMAGENETTE_SHA256 = "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c"
-IMAGENETTE_PHOTOS = 9_469  # to train on; a folder with fewer is not complete
+IMAGENETTE_PHOTOS = 9_469  # for training; a folder with fewer is not complete
 
 # name -> (registry, folder inside the data directory, only files whose path starts with)
 PUBLISHED = {
@@ -34,13 +34,13 @@ PUBLISHED = {
     "plates": ("historical.csv", "historical", "prokudin_gorskii/"),
 }
 MAX_BYTES = 2_000_000_000  # of a download
-SLOWEST = 1_000  # bytes a second, below which a download counts as dead
+SLOWEST = 1_000  # bytes per second; a slower download counts as dead
 URL_LISTS = (".txt", ".urls")
 # name -> folder of the package
 IN_PACKAGE = {
     "bundled": "color",
     "bundled-historical": "historical",
-    "kodachrome": "kodachrome/train",  # colour slides of 1939 to 1944; kodachrome.csv tells of each
+    "kodachrome": "kodachrome/train",  # colour slides of 1939 to 1944, listed in kodachrome.csv
     "kodachrome-test": "kodachrome/test",
 }
 COLLECTIONS = (*IN_PACKAGE, *PUBLISHED, "imagenette")
@@ -61,8 +61,8 @@ def find_photos(source="bundled"):
             or a text file of urls, which are downloaded.
 
     Returns:
-        A list of `Path`, never empty. Of a list of urls it is the same every time: dead links have
-        a path too, and reading that raises a PhotoError with the reason.
+        A list of `Path`, never empty. For a list of urls it is the same every time: dead links have
+        a path, too, and reading it raises a PhotoError with the reason.
 
     Raises:
         PhotoError: no such source, or no photograph in it.
@@ -93,7 +93,7 @@ def find_photos(source="bundled"):
         )
     found = sorted(
         each
-        for each in found  # in capitals or not
+        for each in found  # in upper or lower case
         if each.suffix.lower() in EXTENSIONS and each.name[0] != "." and each.is_file()
     )
     if not found:
@@ -167,9 +167,9 @@ def _imagenette():
     if is_at_hand("imagenette"):
         return _imagenette_photos()
     with alone(data_dir(), wait=True, part="-downloads"):
-        # Unpacked beside its place and moved, so that a killed run does not leave half of it.
+        # It is unpacked beside its place and then moved, so that a killed run leaves no half of it.
         with tempfile.TemporaryDirectory(dir=data_dir()) as half:
-            if not is_at_hand("imagenette"):  # nobody else was quicker
+            if not is_at_hand("imagenette"):  # no other process was faster
                 archive = data_dir() / "imagenette2-320.tgz"
                 unpack = pooch.Untar(extract_dir=half)
                 _fetch(IMAGENETTE_URL, IMAGENETTE_SHA256, archive, processor=unpack)
@@ -187,7 +187,7 @@ def read_urls(path):
     """The urls of a text file, one per line, without blank lines and lines that start with #.
 
     Raises:
-        PhotoError: it is not text in UTF-8 or UTF-16, or holds no url.
+        PhotoError: the file is not text in UTF-8 or UTF-16, or holds no url.
     """
     data = Path(path).read_bytes()
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -214,14 +214,14 @@ def _place(url, folder):
 
 
 def download(urls, folder, workers=16, timeout=20):
-    """Downloads a list of urls side by side. What is there is kept, and dead links are skipped.
+    """Downloads a list of urls in parallel. Existing files are kept, and dead links are skipped.
 
-    Beside the place of a dead link a note holds the reason; the next call tries the link again.
+    A note beside the place of a dead link holds the reason. The next call tries the link again.
 
     Args:
         urls: a text file (see :func:`read_urls`) or a list of urls.
         folder: where the photographs go.
-        workers: downloads at a time.
+        workers: number of downloads at the same time.
         timeout: seconds without an answer, or with hardly any bytes, after which a link is dead.
 
     Returns:
@@ -255,7 +255,7 @@ def download(urls, folder, workers=16, timeout=20):
                         note.write_text(f"{url}: gave no photograph ({skipped[url]})", "utf-8")
                     else:
                         note.unlink(missing_ok=True)
-            except BaseException:  # Ctrl-C: what is queued or running ends at once
+            except BaseException:  # Ctrl-C: all queued and running downloads end at once
                 stop.set()
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -274,12 +274,12 @@ def _reason(error):
 
 
 def stream(url, file, timeout=20, stop=None):
-    """Writes what a url answers with to an open binary file, piece by piece.
+    """Writes the answer of a url to an open binary file, piece by piece.
 
     Raises:
-        OSError, http.client.HTTPException: no answer, another than 200, or too few bytes.
-        ValueError: no address, a body larger than `MAX_BYTES`, one that hardly comes, or the event
-            `stop` is set.
+        OSError, http.client.HTTPException: no answer, a status other than 200, or too few bytes.
+        ValueError: no address, a body larger than `MAX_BYTES` or slower than `SLOWEST`, or the
+            event `stop` is set.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "koala-course"})
     with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -291,9 +291,9 @@ def stream(url, file, timeout=20, stop=None):
                 raise ValueError("stopped")
             if received > MAX_BYTES:
                 raise ValueError(f"larger than {MAX_BYTES // 10**6:,} MB")
-            if time.monotonic() - since > timeout:  # a socket's own begins again with every byte
+            if time.monotonic() - since > timeout:  # a socket's own starts again with every byte
                 if received - before < SLOWEST * timeout:
                     raise ValueError(f"slower than {SLOWEST:,} bytes a second")
                 since, before = time.monotonic(), received
-        if answer.length:  # what is still to come of what was announced
+        if answer.length:  # announced bytes that have not come
             raise http.client.IncompleteRead(b"", answer.length)

@@ -18,7 +18,7 @@ from koala_utils.backend import compiled, keras
 from koala_utils.weights import RELEASED, load_weights
 
 EMBEDDING_SIZE = 1000
-BUNDLED = "efficientnet_lite2"  # learned in colour
+BUNDLED = "efficientnet_lite2"  # trained on colour photographs
 DEFAULT = "efficientnet_lite2_grey"  # what the released models were trained with
 
 
@@ -37,16 +37,17 @@ def efficientnet_lite(width, depth, input_shape=(None, None, 3), name="efficient
     """EfficientNet-Lite with random weights: no squeeze-and-excitation, ReLU6 for an activation.
 
     Tan and Le, "EfficientNet", arXiv 1905.11946 (2019), Section 4; the Lite variant is Google's.
-    Stem and head keep their width at every scale. Batch normalization is folded into convolutions:
-    each has a bias instead, and computes the same.
+    Stem and head keep their width at every scale. Batch normalization is folded into the
+    convolutions: each has a bias instead, and gives the same numbers.
 
     Args:
-        width, depth: factors on filters and on blocks per stage: 1.0, 1.0 is Lite0, 1.1, 1.2 Lite2.
+        width, depth: factors for the filters and for the blocks per stage. 1.0 and 1.0 make Lite0,
+            1.1 and 1.2 make Lite2.
         input_shape: of one photograph; sides that are None may be any.
 
     Returns:
         A `keras.Model` from RGB (N, H, W, 3) in [-1, 1] to logits (N, 1000). The output of stage i
-        is the layer "stage_i", the last feature map "head".
+        is the layer "stage_i", and the last feature map is "head".
     """
     layers = keras.layers
 
@@ -55,7 +56,7 @@ def efficientnet_lite(width, depth, input_shape=(None, None, 3), name="efficient
         return layers.ReLU(6, name=f"{name}_relu")(x) if activation else x
 
     rgb = keras.Input(input_shape, name="rgb")
-    # Its own training showed it (x - 127) / 128, x from 0 to 255.
+    # In its training it saw (x - 127) / 128, where x goes from 0 to 255.
     x = layers.Rescaling(127.5 / 128, 0.5 / 128, name="rescaling")(rgb)
     x = conv(x, 32, 3, 2, "stem")
     for stage, (kernel, stride, expansion, filters, blocks) in enumerate(LITE_STAGES, 1):
@@ -80,7 +81,7 @@ def efficientnet_lite(width, depth, input_shape=(None, None, 3), name="efficient
 class Extractor:
     """A classifier with the 1,000 ImageNet classes that takes RGB in [-1, 1]."""
 
-    build: Callable  # of input_shape and, where Keras downloads them, weights
+    build: Callable  # takes input_shape and, where Keras downloads them, weights
     size: int  # pixels, the side of the square it was trained on
     bundled: bool  # whether its weights come with koala_utils
 
@@ -96,7 +97,7 @@ EXTRACTORS = {
     "efficientnet_lite2": Extractor(_LITE2, 260, bundled=True),
     # The same, taught to read grey, old and damaged photographs: see koala_utils.training.adapt.
     "efficientnet_lite2_grey": Extractor(_LITE2, 260, bundled=True),
-    # Not trained with: it measures how well another extractor can take its place.
+    # Neither released model needs it: it shows how well another extractor can take the place.
     "mobilenet_v2": Extractor(_MOBILENET, 224, bundled=True),
     "inception_resnet_v2": Extractor(
         _from_keras(keras.applications.InceptionResNetV2), 299, bundled=False
@@ -105,7 +106,7 @@ EXTRACTORS = {
 
 
 class ExtractorError(ValueError):
-    """An extractor that does not exist or whose weights cannot be had."""
+    """An extractor that does not exist, or whose weights are not available."""
 
 
 def find_extractor(name):
@@ -159,25 +160,26 @@ def classifier_for(size, name=BUNDLED):
 
 
 def extractor_input(grey, name=BUNDLED):
-    """What the extractor is shown: the whole grey photograph, squeezed to its square, three times.
+    """What the extractor sees: the whole grey photograph as a square with three equal channels.
 
     Args:
         grey: float (H, W, 1) in [0, 1], any size.
 
     Returns:
-        float32 array (size, size, 3) in [-1, 1], not to be written to.
+        float32 array (size, size, 3) in [-1, 1]. Do not write to it.
     """
     size = find_extractor(name).size
     photo = Image.fromarray(np.asarray(grey, np.float32)[..., 0])
     square = np.asarray(photo.resize((size, size), Image.BILINEAR))  # averages where it shrinks
-    return np.broadcast_to(square[..., None] * 2 - 1, (size, size, 3))  # one plane in memory
+    return np.broadcast_to(square[..., None] * 2 - 1, (size, size, 3))  # in memory it is one plane
 
 
 def standardized(logits):
-    """Zero mean and unit spread over the classes of each photograph: extractors can be exchanged.
+    """Logits with zero mean and unit spread over the classes of each photograph.
 
-    Extractors differ in the scale and offset of their logits, and a network that is trained with
-    one's would break with another's. Every embedding of the project has gone through here.
+    Extractors differ in the scale and offset of their logits. A network that is trained with the
+    raw logits of one fails with those of another. Every embedding of the project is standardized
+    here, so extractors can be exchanged.
 
     Args:
         logits: tensor (..., 1000).
@@ -201,7 +203,7 @@ def embed(greys, name=DEFAULT, pretrained=True, few=False):
         greys: a sequence of float (H, W, 1) arrays in [0, 1], of any sizes.
         name: the extractor; or several, joined by "+": their standardized logits are added and
             standardized again.
-        few: so few photographs are to come that compiling the extractor does not pay.
+        few: so few photographs follow that compiling the extractor does not pay.
 
     Returns:
         float32 (N, 1000), standardized.
@@ -215,7 +217,7 @@ def extractor_inputs(grey, name=DEFAULT):
 
 
 def embed_inputs(inputs, name=DEFAULT, pretrained=True, few=False):
-    """The rest of :func:`embed`, from a list of :func:`extractor_inputs`."""
+    """The second half of :func:`embed`, from a list of :func:`extractor_inputs`."""
     batches = map(np.stack, zip(*inputs))
     return standardize(
         sum(
@@ -236,8 +238,8 @@ def logits_of(batch, name=BUNDLED, pretrained=True, few=False):
 def class_names():
     """The names of the 1,000 ImageNet classes in the order of the logits, and their synsets.
 
-    Keras's classifiers have 1,000 classes; lists of 1,001 names start with "background" and label
-    everything one off, as happened in the paper's figures.
+    Keras's classifiers have 1,000 classes. Lists of 1,001 names start with "background", so all
+    labels are off by one. This happened in the paper's figures.
     """
     with (RELEASED / "imagenet_classes.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))

@@ -24,7 +24,7 @@ from koala_utils.files import DamagedError, read_rows, write_rows
 from koala_utils.photos import PhotoError, read_for_training, read_photo
 
 MIN_SIDE = 11  # pixels: the window of SSIM
-JUDGE = "mobilenet_v2"  # the extractor that names what it sees in a colouring
+JUDGE = "mobilenet_v2"  # the extractor that judges colourings by naming what it sees
 
 
 @dataclass
@@ -52,8 +52,8 @@ class Score:
 def ab_error(output, truth):
     """Mean squared distance in a*b*, 0 at best; the L2 loss of the network is proportional to it.
 
-    Trap: it rewards caution (Zhang et al. 2016, Section 1). Colours averaged to brown beat a bold
-    guess that is right half the time.
+    Trap: it rewards caution (Zhang et al. 2016, Section 1). Brown, the average of colours, beats a
+    bold guess that is right half the time.
     """
     return float(np.mean(np.sum((_lab(output)[..., 1:] - _lab(truth)[..., 1:]) ** 2, axis=-1)))
 
@@ -70,7 +70,7 @@ def psnr(output, truth):
 def ssim(output, truth):
     """Structural similarity on RGB, 1 at best (Wang et al. 2004, equation 13).
 
-    With their Gaussian window. Trap: structure is in the lightness, so plain grey scores high.
+    It uses their Gaussian window. Trap: structure is in the lightness, so plain grey scores high.
     """
     window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     return float(structural_similarity(output, truth, channel_axis=-1, **window))
@@ -99,8 +99,8 @@ def top_classes_of(rgb, k=5):
     """Indices of the k ImageNet classes that MobileNetV2 finds likeliest, in order.
 
     How often the right class is among them shows whether colours help a network that learned from
-    real ones (Zhang, Isola and Efros, arXiv 1603.08511, 2016, Section 3.1). The classifier is not
-    the one that our models were trained with, which they may please more than another.
+    real ones (Zhang, Isola and Efros, arXiv 1603.08511, 2016, Section 3.1). The models may suit the
+    classifier that they were trained with, so this is another one.
     """
     size = EXTRACTORS[JUDGE].size
     square = tf.image.resize(tf.cast(rgb, tf.float32) / 127.5 - 1, (size, size), antialias=True)
@@ -140,8 +140,8 @@ def mean_color_baseline(photos):
 def model_methods(models=("koala", "koala-plus"), extractor=DEFAULT, vividness=(0.0, 0.5, 1.0)):
     """Each model as a method, and koala-plus once per vividness, as "koala-plus 0.5".
 
-    A file of one's own has its folder's name before it, as "run/koala-plus 0.5". A network runs
-    once per photograph, whatever the number of vividness settings.
+    The name of a weights file of your own starts with its folder, as in "run/koala-plus 0.5". A
+    network runs once per photograph, whatever the number of vividness settings.
     """
     methods = {}
     for model in models:
@@ -161,7 +161,7 @@ def all_methods(paths, *arguments):
 
 
 def _keep_last(function):
-    """The same function, which answers at once where it is asked about the same photograph."""
+    """The same function, which remembers its answer for the last photograph."""
     last = [None, None]
 
     def remembered(photo):
@@ -175,12 +175,12 @@ def _keep_last(function):
 # ---------------------------------------------------------------- many photographs
 
 
-# Reads a colour photograph to measure against; PhotoError where it is too small, or nearly grey.
+# Reads a true colour photograph; a PhotoError if it is too small or nearly grey.
 read_truth = functools.partial(read_for_training, min_side=MIN_SIDE)
 
 
 def read_each(paths, left_out, read=read_photo):
-    """Yields (path, photograph); appends the `PhotoError` of what `read` refuses to `left_out`."""
+    """Yields (path, photograph). The `PhotoError` of what `read` refuses goes to `left_out`."""
     for path in map(Path, paths):
         try:
             photo = read(path)
@@ -202,12 +202,13 @@ def label_of(path):
 def evaluate(paths, methods=None, progress=True, on_photo=None):
     """Colours photographs by several methods and compares them with the truth.
 
-    What cannot be measured (see :func:`read_truth`) is named on standard error and left out.
+    Photographs that cannot be measured (see :func:`read_truth`) are left out, and named on standard
+    error.
 
     Args:
         paths: of colour photographs.
         methods: a dict from name to a function of a uint8 photograph to a uint8 photograph, by
-            default :func:`all_methods`. It gets the true photograph, and has to take its grey.
+            default :func:`all_methods`. It gets the true photograph, and must use only its grey.
         progress: show a progress bar.
         on_photo: called with the path, the truth and a dict from method to output.
 
@@ -296,8 +297,8 @@ def summarize(scores, seed=0, resamples=2000):
 def compare(scores, method, other, metric="ratio", seed=0, resamples=2000):
     """How much `method` is above `other` in a metric, on the same photographs (paired).
 
-    What makes a photograph hard is common to both methods. So the interval of their difference is
-    narrower than the two intervals of :func:`summarize` suggest.
+    A hard photograph is hard for both methods. So the interval of their difference is narrower than
+    the two intervals of :func:`summarize` suggest.
 
     Returns:
         (difference, low, high) with a 95 % bootstrap interval. If it leaves out 0, the difference
@@ -331,7 +332,7 @@ def _mean_or_ratio(values, of=None, axis=-1):
 
 
 def _with_interval(statistic, data, seed, resamples):
-    """(value, low, high) of a statistic over photographs; of one photograph all three are equal."""
+    """(value, low, high) of a statistic over photographs; with one photograph all are equal."""
     value = float(statistic(*data))
     if data.shape[1] < 2:
         return value, value, value

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one run at a time writes into."""
+"""Files that are complete or absent, and folders that only one run at a time writes into."""
 
 import contextlib
 import csv
@@ -17,28 +17,28 @@ class BusyError(ValueError):
 
 
 class DamagedError(ValueError):
-    """A file of our own that cannot be read; the message says which and what to do."""
+    """A file of this package that cannot be read; the message says which and what to do."""
 
 
 @contextlib.contextmanager
 def replacing(path):
-    """Context of a temporary path beside `path` that replaces it when the block ends well.
+    """Context of a temporary path beside `path`, which replaces `path` when the block succeeds.
 
-    A reader sees the old file or the whole new one. A block that fails or is killed leaves the old
-    one; :func:`sweep` deletes what a killed block leaves beside it.
+    A reader sees the old file or the complete new one. If the block fails or is killed, the old
+    file stays. :func:`sweep` deletes what a killed block leaves beside it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The name ends as the path's does, which tells the format. File systems allow 255 bytes.
+    # The name has the ending of the path, which tells the format. File systems allow 255 bytes.
     temporary = path.with_name(f".{secrets.token_hex(4)}.tmp-{path.name[-40:]}")
-    temporary.touch(mode=0o666, exist_ok=False)  # less what the umask forbids
+    temporary.touch(mode=0o666, exist_ok=False)  # minus what the umask forbids
     try:
         yield temporary
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # on the disk before the name is, in case of a power cut
+            os.fsync(file.fileno())  # on the disk before its name is, in case of a power cut
         temporary.replace(path)
     except OSError as error:
-        error.filename = str(path)  # not the temporary one
+        error.filename = str(path)  # and not the temporary path
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -56,10 +56,10 @@ def sweep(folder, ending=""):
 
 @contextlib.contextmanager
 def alone(folder, wait=False, part=""):
-    """Context that one process at a time may enter for a folder; it ends with the process.
+    """Context that only one process at a time may enter for a folder; it ends with the process.
 
     Args:
-        folder: made where it does not exist.
+        folder: created if it does not exist.
         wait: wait for the other process instead of refusing.
         part: of the folder; different parts do not exclude each other.
 
@@ -85,7 +85,7 @@ def alone(folder, wait=False, part=""):
 
 
 def make_room(path, size):
-    """Raises the OSError of a full disk or quota where a file of so many bytes does not fit."""
+    """Raises the OSError of a full disk or quota if a file of so many bytes does not fit."""
     with Path(path).open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
@@ -97,7 +97,7 @@ def read_json(path, remedy):
 
     Raises:
         DamagedError: it is not one; the message ends with `remedy`.
-        FileNotFoundError: not there.
+        FileNotFoundError: the file does not exist.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ def read_json(path, remedy):
 
 
 def explain(error):
-    """What an OSError of the command line means, and what to do, in a sentence."""
+    """One sentence on what an OSError of the command line means and what to do."""
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return (
@@ -128,7 +128,7 @@ def read_rows(path):
 
     Raises:
         DamagedError: not a csv file in UTF-8.
-        FileNotFoundError: not there.
+        FileNotFoundError: the file does not exist.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as lines:
@@ -142,7 +142,7 @@ def write_rows(rows, path, columns=None, append=False):
 
     Args:
         rows: dicts from column to value; numbers are written as `str` shows them, None as nothing.
-        path: of the file, which is replaced as a whole; its folder is made where it is missing.
+        path: of the file, which is replaced as a whole; its folder is created if it is missing.
         columns: the header; by default the keys of the first row.
         append: adds the rows to the file instead; only a new file gets the header.
     """

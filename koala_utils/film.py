@@ -1,10 +1,10 @@
 """A colour photograph -> the grey photograph that black-and-white film would have made of it.
 
-The network is used on grey photographs, so it is trained on grey photographs made here, and never
-on the L* channel of the colour photograph, which no user of it has. Film answers to light, so the
-channels are weighed in linear light: sRGB's curve is undone first and applied again at the end
-(IEC 61966-2-1). What the training draws is TensorFlow and runs inside `tf.data`; what is done to a
-photograph as it was read is NumPy.
+The network is used on grey photographs, so it is trained on the grey photographs made here. It is
+never trained on the L* channel of the colour photograph, which no user has. Film reacts to light,
+so the channels are weighed in linear light: sRGB's curve is undone first and applied again at the
+end (IEC 61966-2-1). The functions for the training use TensorFlow and run inside `tf.data`. The
+functions for single photographs use NumPy.
 """
 
 import functools
@@ -15,7 +15,7 @@ from koala_utils import lab
 from koala_utils.backend import tf
 
 # Weights of red, green and blue light. They sum to 1: every film sees grey as the same grey.
-PANCHROMATIC = (0.2126, 0.7152, 0.0722)  # sees as the eye does: the luminance of ITU-R BT.709
+PANCHROMATIC = (0.2126, 0.7152, 0.0722)  # sees like the eye: the luminance of ITU-R BT.709
 ORTHOCHROMATIC = (0.02, 0.58, 0.40)  # usual before about 1930: blind to red
 BLUE_SENSITIVE = (0.0, 0.12, 0.88)  # the earliest plates see blue and little else
 
@@ -35,7 +35,7 @@ def to_grey(rgb, response=PANCHROMATIC):
 
 
 def grey_of(photo):
-    """The panchromatic grey of a photograph as it was read.
+    """The panchromatic grey of a single photograph.
 
     Args:
         photo: uint8 or uint16 (H, W, 3), or (H, W) where it is grey already.
@@ -57,16 +57,16 @@ def _light_of_levels(top):
 
 
 def grey_photo(photo):
-    """The same grey as a photograph again: uint8 (H, W, 3) with three equal channels."""
+    """The same grey as a photograph: uint8 (H, W, 3) with three equal channels."""
     return np.repeat(np.round(grey_of(photo) * 255).astype(np.uint8), 3, axis=-1)
 
 
 def random_film(rgb, seed):
     """Grey photographs of random films and archives: the augmentation of the training.
 
-    Two photographs in five are left as plain panchromatic film made them. Of the others each gets a
-    random emulsion, between panchromatic and orthochromatic or blue-sensitive film, and a random
-    contrast, fading (black lifted, white lowered) and grain, which is strongest in the mid-tones.
+    Two photographs in five are those of plain panchromatic film. Each of the others gets a random
+    emulsion, between panchromatic and orthochromatic or blue-sensitive film, and random contrast,
+    fading (lighter black, darker white) and grain, which is strongest in the mid-tones.
 
     Args:
         rgb: float (N, H, W, 3) in [0, 1], sRGB.

@@ -1,9 +1,9 @@
 """Known colours at some places -> chroma everywhere: a person in the loop.
 
 After Levin, Lischinski and Weiss, "Colorization using Optimization" (2004): neighbouring places of
-like lightness have like chroma, which is a sparse linear system. What is spread here is the
-difference between the hints and the network's answer. It fades with distance, so that a hint mends
-one thing and leaves the rest.
+similar lightness have similar chroma. This is a sparse linear system. Here the difference between
+the hints and the network's answer is spread. It fades with distance, so that a hint corrects one
+thing and leaves the others as they are.
 """
 
 import numpy as np
@@ -15,12 +15,12 @@ from koala_utils import lab, quantization
 
 # All chosen on validation photographs (report/hints_curve.py measures the result on others).
 GRID = 60  # side of a square of the area at which differences are spread: koala-plus's output
-LIKENESS = 0.03  # lightness that differs by this much, in [-1, 1], is like to exp(-1/2)
-LEAST = 1e-3  # likeness of the most unlike neighbours, so that no place is cut off
-FADE = 1 / 3  # distance after which a difference has faded, as a share of the photograph's side
+LIKENESS = 0.03  # difference in lightness, in [-1, 1], that means a likeness of exp(-1/2)
+LEAST = 1e-3  # least likeness of neighbours, so that no place is cut off
+FADE = 1 / 3  # distance over which a difference fades, as a share of the photograph's side
 TOLERANCE = 0.05  # share of the difference that a single hint of weight 1 leaves at its own place
 CELLS = (
-    32  # a stroke gives at most one hint in each cell of a grid with so many along the longer side
+    32  # a stroke gives at most one hint per cell of a grid with this many cells on the longer side
 )
 MERGED = 21  # units of a*b*: bins up to two steps apart are one swatch
 NEIGHBOURS = [(0, 1), (1, 0), (1, 1), (1, -1)]  # the other four are their mirror images
@@ -31,7 +31,7 @@ class HintError(ValueError):
 
 
 def likeness(lightness):
-    """How alike each place is to its eight neighbours: a sparse matrix (h * w, h * w), symmetric.
+    """How alike each place and its eight neighbours are: a sparse symmetric matrix (h * w, h * w).
 
     Args:
         lightness: (h, w) in [-1, 1].
@@ -50,15 +50,15 @@ def likeness(lightness):
 
 
 def fading(shape):
-    """What is added to a place's own weight so that a difference fades after `FADE` of the side."""
+    """The addition to a place's own weight that makes a difference fade over `FADE` of the side."""
     return 0.375 / (FADE**2 * shape[0] * shape[1])  # 0.375: half a step's variance, 6/8, per axis
 
 
 class Spreader:
-    """Spreads hints over one photograph; what depends on the photograph alone is computed once.
+    """Spreads hints over one photograph. What depends only on the photograph is computed once.
 
-    Levin's cost is the squared length of (I - W) u, where W takes the mean of the neighbours, each
-    weighed by its likeness. With M = (1 + fading) I - W, we look for the differences u of least
+    Levin's cost is the squared length of (I - W) u, where W takes the mean of the neighbours,
+    weighted by likeness. With M = (1 + fading) I - W, we look for the differences u that minimize
     |M u|^2 + sum of c_i (u_i - d_i)^2, where d_i is the difference at hint i. M is factorized once.
     A hint then costs two triangular solutions, for its column of the inverse of M'M, and one small
     dense system.
@@ -126,10 +126,12 @@ class Spreader:
 
 
 def parse_color(color):
-    """The chroma (2,) in [-1, 1] of "#7a1f1f" or another colour that Pillow reads; chroma stays.
+    """The chroma (2,) in [-1, 1] of "#7a1f1f" or another colour that Pillow reads.
+
+    A colour that is given as chroma is returned as it is.
 
     Raises:
-        HintError: it is none.
+        HintError: it is not a colour.
     """
     if not isinstance(color, str):
         chroma = np.asarray(color, np.float32)
@@ -144,10 +146,10 @@ def parse_color(color):
 
 
 def from_strokes(rgba, photo_shape):
-    """Hints from a picture that is transparent but for strokes of colour.
+    """Hints from a picture that is transparent except for strokes of colour.
 
     Args:
-        rgba: uint8 (h, w, 4), of the photograph's size or at least its aspect.
+        rgba: uint8 (h, w, 4), with the photograph's size or at least its aspect.
         photo_shape: (H, W, ...) of the photograph.
 
     Returns:
@@ -187,8 +189,8 @@ def on_copy(hints, photo_shape, picture, copy_shape):
     Args:
         hints: (x, y, colour) each, in pixels of the photograph, from its upper left corner.
         photo_shape: (H, W, ...).
-        picture: (top, bottom, left, right) of what is not a film's edge. The edge stays grey, so a
-            hint on it does nothing.
+        picture: (top, bottom, left, right) of the photograph inside a film's edge. The edge stays
+            grey, so a hint on it does nothing.
         copy_shape: (h, w, ...).
 
     Raises:
@@ -218,8 +220,8 @@ def on_copy(hints, photo_shape, picture, copy_shape):
 def swatches(logits, count=5):
     """The colours that the network holds likely at a place: the modes of its distribution.
 
-    The first is the likeliest bin with its neighbours, up to `MERGED` away; the next are found in
-    the same way among the bins that are left.
+    The first is the likeliest bin with its neighbours, up to `MERGED` away. The next are found in
+    the same way among the remaining bins.
 
     Args:
         logits: (261,), of koala-plus at the place.
@@ -240,7 +242,7 @@ def swatches(logits, count=5):
 
 
 def _resize(values, shape):
-    """(h, w, c), float, in another size: means where it shrinks, bilinear where it grows."""
+    """A float array (h, w, c) in another size: by means if it shrinks, bilinearly if it grows."""
     channels = [
         Image.fromarray(np.ascontiguousarray(channel, np.float32)).resize(
             shape[::-1], Image.BILINEAR

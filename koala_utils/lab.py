@@ -22,7 +22,7 @@ _RGB_TO_XYZ = (
 _XYZ_TO_RGB = np.linalg.inv(_RGB_TO_XYZ).astype(np.float32)
 _WHITE = (0.95047, 1.0, 1.08883)
 _THRESHOLD = 6 / 29
-_BLOCK = 2**16  # pixels turned into sRGB together: what stands between stays in the cache
+_BLOCK = 2**16  # pixels turned into sRGB together: intermediate arrays stay in the cache
 # Linear light of the sRGB values -1e-3 and 1 + 1e-3.
 _DARKEST, _BRIGHTEST = -1e-3 / 12.92, ((1.001 + 0.055) / 1.055) ** 2.4
 
@@ -30,7 +30,7 @@ _DARKEST, _BRIGHTEST = -1e-3 / 12.92, ((1.001 + 0.055) / 1.055) ** 2.4
 def to_linear(srgb):
     """sRGB values, float in [0, 1], any shape -> linear light in [0, 1], a float32 tensor."""
     srgb = tf.convert_to_tensor(srgb, tf.float32)
-    # The power's base is kept positive: TensorFlow evaluates both branches, and their gradients.
+    # The base of the power is kept positive: TensorFlow computes both branches and their gradients.
     power = ((tf.maximum(srgb, 0.04045) + 0.055) / 1.055) ** 2.4
     return tf.where(srgb > 0.04045, power, srgb / 12.92)
 
@@ -69,7 +69,7 @@ def from_lab(lab):
 def lightness(grey):
     """The lightness of a grey photograph, float (..., 1) in [0, 1] -> float32 (..., 1) in [-1, 1].
 
-    L* of a grey depends on its one value alone: this is :func:`to_lab` without the colour.
+    L* of a grey depends only on its single value: this is :func:`to_lab` without the colour.
     """
     return (116 * _cube_root(to_linear(grey)) - 16) / 50 - 1
 
@@ -82,9 +82,9 @@ def chroma(rgb):
 def to_rgb(lightness, chroma):
     """Lightness (..., 1) and chroma (..., 2) in [-1, 1] -> sRGB, float32 array (..., 3) in [0, 1].
 
-    A colour that sRGB cannot show is drawn towards grey at the same lightness and hue. Cutting it
-    off channel by channel would turn the hue and shift the lightness. The largest share of the
-    chroma that still fits is found by bisection in linear light, for the pixels that need it.
+    A colour that sRGB cannot show is moved towards grey at the same lightness and hue. Clipping
+    each channel would change the hue and the lightness. The largest share of the chroma that fits
+    is found by bisection in linear light, for the pixels that need it.
     """
     lightness = np.asarray(lightness, np.float32)
     chroma = np.broadcast_to(np.asarray(chroma, np.float32), (*lightness.shape[:-1], 2))
@@ -112,7 +112,7 @@ def to_rgb(lightness, chroma):
 def _linear_light(y, a, b):
     """Linear red, green and blue (3, N) of (L* + 16) / 116, a* / 500 and -b* / 200, (N,) each."""
     f = np.stack([y + a, y, y + b])
-    above = np.maximum(f, _THRESHOLD)  # the cube and the line meet there: they can be added
+    above = np.maximum(f, _THRESHOLD)  # the cube and the line meet there, so they can be added
     below = 3 * _THRESHOLD**2 * np.minimum(f - _THRESHOLD, 0)
     return (_XYZ_TO_RGB * np.float32(_WHITE)) @ (above * above * above + below)
 
@@ -121,6 +121,6 @@ def _linear_light(y, a, b):
 def srgb_curve():
     """sRGB's curve at 65,536 steps of linear light: looking it up is faster than taking powers.
 
-    The error is at most 1e-4, a fortieth of a step of 8 bits.
+    The error is at most 1e-4, one fortieth of a step of 8 bits.
     """
     return from_linear(tf.linspace(0.0, 1.0, 2**16)).numpy()

@@ -60,7 +60,7 @@ LOSSES = {"koala": squared_error, "koala-plus": cross_entropy}
 
 
 def loss_for(options):
-    """A training's loss: the model's own, plus the squared error with the weight it is given.
+    """A training's loss: the model's own, plus the squared error times its weight.
 
     Args:
         options: a dict with "model" and "mean_error".

@@ -31,9 +31,9 @@ ENCODER = [
 DECODER = [128, "up", 64, 64, "up", 32]  # then 2 filters with tanh, and the last up-sampling
 FUSION_FILTERS = 256
 
-# koala-plus: the encoder's feature maps at 1/32, 1/16, 1/8 and 1/4 of the photograph's sides. The
-# first is fused with the embedding; each of the others is stacked on the decoder when it has come
-# to its size, before a convolution to so many filters.
+# koala-plus takes the encoder's feature maps at 1/32, 1/16, 1/8 and 1/4 of the photograph's sides.
+# The first is fused with the embedding. Each of the others is stacked on the decoder's map of the
+# same size, and a convolution with this number of filters follows.
 PLUS_BOTTOM = "head"
 PLUS_SKIPS = [("stage_5", 192), ("stage_3", 128), ("stage_2", 64)]
 
@@ -68,7 +68,7 @@ def fuse_by_broadcasting(features, embedding, dtype=None):
 
     A 1x1 convolution is linear in its input channels, so it splits into one over the features and
     one over the replicated embedding; the second has the same value everywhere and is therefore a
-    dense layer, computed once a photo and broadcast over height and width.
+    dense layer, computed once per photograph and broadcast over height and width.
     """
     local = _conv(
         features,
@@ -92,8 +92,8 @@ def build_network(embedding_size=1000, fusion=True, dtype="float32"):
 
     Args:
         embedding_size: length of the embedding, 1,000 for ImageNet logits.
-        fusion: False leaves the embedding out (the ablation of notebook 04); the network then
-            still takes it as an input, and ignores it.
+        fusion: False leaves the embedding out (the ablation of notebook 4). The network still takes
+            it as an input, and ignores it.
         dtype: Keras dtype policy, "float32" or "mixed_bfloat16" (weights stay float32).
 
     Returns:
@@ -203,7 +203,7 @@ def build_plus(embedding_size=EMBEDDING_SIZE, fusion=True, skips=True, dtype=Non
 
 
 def with_own_embedding(network):
-    """koala-plus as a model of lightness alone: the embedding is its own encoder's, for free.
+    """koala-plus as a model of the lightness only: its own encoder makes the embedding, for free.
 
     Returns:
         A `keras.Model` that shares the layers of a :func:`build_plus` network, from lightness to
@@ -231,7 +231,7 @@ def load_encoder(network):
 
 
 def trained_part(network):
-    """What is trained and stored of a network: all of koala, the decoder of koala-plus."""
+    """The part of a network that is trained and stored: all of koala, the decoder of koala-plus."""
     return network if network.name == "koala" else network.get_layer("decoder")
 
 
@@ -244,7 +244,7 @@ def kind_of(metadata, path):
     """Which of `BUILDERS` the weights at `path` are for, from their metadata.
 
     Raises:
-        WeightsError: none of them.
+        WeightsError: they are for none of them.
     """
     kind = metadata.get("model", "koala")
     if kind not in BUILDERS:
@@ -262,7 +262,7 @@ def chroma_of(output, vividness=0.0):
 
     Args:
         output: (N, H, W, 2), or (N, H / 4, W / 4, 261).
-        vividness: see :func:`koala_utils.quantization.decode`; koala has only the one answer.
+        vividness: see :func:`koala_utils.quantization.decode`; koala has only one answer.
 
     Returns:
         A float32 tensor (N, H, W, 2) in [-1, 1].
@@ -278,8 +278,8 @@ def chroma_of(output, vividness=0.0):
 def predict(network, lightness, embedding=None):
     """The network's output for photographs of one size, padded by reflection to its stride.
 
-    The photograph and its mirror image are both looked at and the two outputs are averaged: a
-    colorizer should not care about left and right, and the mean of two guesses is better than one.
+    The network sees the photograph and its mirror image, and the two outputs are averaged: colours
+    do not depend on left and right, and the mean of two guesses is better than one.
 
     Args:
         network: a model from `BUILDERS`, or :func:`with_own_embedding`'s.

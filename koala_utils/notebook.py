@@ -15,14 +15,14 @@ from koala_utils.files import replacing
 
 ALT = "Description"  # the field of a PNG file that holds what it shows
 DPI = 160
-PER_ROW = 4  # photographs; of a figure of 9 inches each gets 360 pixels
+PER_ROW = 4  # photographs; in a figure of 9 inches each gets 360 pixels
 
 
 # ---------------------------------------------------------------- figures
 
 
 def display(data, **options):
-    """IPython's, but for scripts, which write files alone: there it would print the bytes."""
+    """IPython's `display`, only in a notebook: in a script it would print the bytes."""
     if InteractiveShell.initialized():
         IPython.display.display(data, **options)
 
@@ -35,7 +35,7 @@ def show(figure, alt=None, path=None, photographic=False):
         alt: what the figure shows, for those who do not see it. Without it, the text is the "alt"
             of the cell's metadata, which `notebooks/run.py` adds when it writes the outputs.
         path: also write the figure there, with its alt text inside.
-        photographic: as JPEG, which keeps notebooks of photographs small; else PNG.
+        photographic: use JPEG, which keeps notebooks of photographs small; else PNG.
 
     Raises:
         ValueError: a path without an alt text.
@@ -85,14 +85,15 @@ def photo_grid(
 ):
     """Photographs side by side, at most `PER_ROW` in a line.
 
-    Longer rows go on below all rows, so that what belongs together stands below each other.
+    Longer rows continue below all rows, so that photographs that belong together stay in one
+    column.
 
     Args:
         rows: lists of photographs of one shape, uint8 or float in [0, 1]; those of two dimensions
             or one channel are shown in grey, and None leaves a place empty.
         column_titles, row_titles, row_notes: above, to the left, and to the right.
         width: in inches.
-        title: above all, what to see.
+        title: above everything: what to see.
         alt, path: see :func:`show`.
     """
     longest = max(map(len, rows))
@@ -124,7 +125,7 @@ def photo_grid(
         for ax, photo in zip(places, photos, strict=False):
             if photo is not None:
                 white = 255 if photo.dtype == np.uint8 else 1
-                # Hanning: by itself Matplotlib shows the pixels of a small photograph as squares.
+                # Hanning: by default Matplotlib shows the pixels of a small photograph as squares.
                 ax.imshow(
                     np.squeeze(photo), cmap="gray", vmin=0, vmax=white, interpolation="hanning"
                 )
@@ -193,7 +194,7 @@ def contact_sheet(rows, path, side=200, alt=""):
 class ContactSheets:
     """Context that writes rows of photographs as `sheet-00.jpg` and so on in a folder.
 
-    A row is made small when it is added, so the memory holds small pictures of one sheet.
+    A row is made small when it is added, so only the small pictures of one sheet are in memory.
     """
 
     def __init__(self, folder, rows_per_sheet=8, side=200):
@@ -232,21 +233,21 @@ def check(answer, hint, digest=None):
 
     Args:
         answer: whether the exercise is solved; or, with a digest, the answer itself.
-        hint: one sentence for those whose answer is not right.
+        hint: one sentence for an answer that is not right.
         digest: of the right answer, see :func:`digest_of`. It does not give the answer away.
     """
     print("right" if (_fits(answer, digest) if digest else answer) else f"not yet: {hint}")
 
 
 def digest_of(answer, digits=3):
-    """The digest by which :func:`check` knows a right answer; its author prints it once.
+    """The digest by which :func:`check` recognizes a right answer; the author prints it once.
 
     Args:
         answer: a text or a number, or a list or array of a few of them.
         digits: numbers that differ by less than half a unit of so many digits count as equal.
 
     Raises:
-        ValueError: only zeros or nothing, which is what an unsolved exercise holds.
+        ValueError: the answer is empty or holds only zeros, as in an unsolved exercise.
     """
     values = _values(answer)
     if not any(values):
@@ -259,7 +260,7 @@ def _fits(answer, digest):
     digits, *wanted = digest.split("-")
     try:
         values = _values(answer)
-    except (TypeError, ValueError):  # None, or something else that is no answer
+    except (TypeError, ValueError):  # None, or something else that is not an answer
         return False
     return len(values) == len(wanted) and all(
         any(_hash(i, value, int(digits), shift) == wanted[i] for shift in (0, 0.5, -0.5))

@@ -32,7 +32,7 @@ with contextlib.suppress(ImportError):  # an extra of the package
 
 MAX_PIXELS = 200_000_000  # a larger file is a decompression bomb or a stitched panorama
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is lower; every file is checked here
-STRIP_PIXELS = 4_000_000  # converted at a time, which bounds the memory for large photographs
+STRIP_PIXELS = 4_000_000  # converted at a time, which limits the memory for large photographs
 MIN_SIDE = 32  # pixels; the encoder divides both sides by 8
 MIN_CHROMA = 3.0  # mean distance from grey in RGB units of 255; see `is_nearly_grey`
 
@@ -40,14 +40,14 @@ Image.init()
 FORMATS = sorted(Image.OPEN.keys() - {"EPS", "TIFF"})  # an EPS is a program; tifffile reads TIFF
 EXTENSIONS = frozenset(
     ext for ext, kind in Image.registered_extensions().items() if kind in {*FORMATS, "TIFF"}
-) | {".heic", ".heif", ".avif"}  # named where they cannot be read
+) | {".heic", ".heif", ".avif"}  # they are named where they cannot be read
 WITH_ALPHA = ("PNG", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000")
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # errors that matter are raised
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 SRGB = imagecodecs.cms_profile("srgb")
 SRGB = SRGB[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + SRGB[36:]  # made at a fixed time
-PROFILE_SPACES = {b"GRAY": 1, b"RGB ": 3, b"CMYK": 4}  # as an ICC header names them -> channels
+PROFILE_SPACES = {b"GRAY": 1, b"RGB ": 3, b"CMYK": 4}  # name in an ICC header -> channels
 
 ORIENTATION, EXIF_IFD, GPS_IFD, INTEROP_IFD = 0x0112, 0x8769, 0x8825, 0xA005
 TEXTS = {0x010D, 0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298}  # of TIFF and EXIF
@@ -74,11 +74,11 @@ class Photo:
     """One photograph, upright and in sRGB.
 
     Attributes:
-        rgb: uint8 (H, W, 3), not mixed with a background; white where it is fully transparent.
+        rgb: uint8 (H, W, 3), not mixed with a background; fully transparent places are white.
         metadata: for :func:`save_photo`; a dict with those of "exif", "xmp", "iptc" (bytes) and
             "dpi" (two floats) that the file has, without the orientation.
-        alpha: uint8 (H, W), 255 where the photograph is opaque; None where all of it is.
-        deep: uint16 (H, W, 3), the same picture where the file has more than 8 bits; else None.
+        alpha: uint8 (H, W), 255 where the photograph is opaque; None if all of it is opaque.
+        deep: uint16 (H, W, 3), the same picture if the file has more than 8 bits; else None.
     """
 
     rgb: np.ndarray
@@ -93,13 +93,13 @@ class Photo:
 def load_photo(path, page=0, max_pixels=MAX_PIXELS, short_side=None):
     """Reads all of a photograph that a result should keep.
 
-    Its orientation is applied, and its colours are converted from its ICC profile to sRGB. Numbers
-    are taken at their word: white is the largest integer of the file's bits, or 1.0 in floating
-    point. An animation gives its first frame.
+    Its orientation is applied, and its colours are converted from its ICC profile to sRGB. White is
+    the largest integer of the file's bits, or 1.0 in floating point. An animation gives its first
+    frame.
 
     Args:
         path: a file, or an open binary file.
-        page: of a TIFF with several pages, from 0; see :func:`count_pixels`.
+        page: number of the page in a TIFF with several pages, from 0; see :func:`count_pixels`.
         max_pixels: a larger photograph is refused before it is decoded.
         short_side: this many pixels of the short side are enough. A large JPEG is then decoded at a
             half, a quarter or an eighth of its size, which saves most of the time.
@@ -108,7 +108,7 @@ def load_photo(path, page=0, max_pixels=MAX_PIXELS, short_side=None):
         A :class:`Photo`.
 
     Raises:
-        PhotoError: missing, no photograph, damaged, too large or not understood, in a sentence.
+        PhotoError: missing, no photograph, damaged, too large or not understood; in one sentence.
     """
     with _opened(path) as file:
         read = _read_tiff if _is_tiff(file) else _read_other
@@ -124,7 +124,7 @@ def load_photo(path, page=0, max_pixels=MAX_PIXELS, short_side=None):
 
 
 def read_photo(path, max_pixels=MAX_PIXELS, short_side=None):
-    """Reads one photograph as it is meant to be seen: what is transparent is laid on white.
+    """Reads one photograph as it is meant to be seen: transparent places become white.
 
     Args, raises: see :func:`load_photo`.
 
@@ -145,7 +145,7 @@ def count_pixels(path):
     """Width times height of each photograph in a file, from its header; nothing is decoded.
 
     Returns:
-        A list with one number per page of a TIFF, thumbnails left out; of one number otherwise.
+        A list with one number per page of a TIFF, without thumbnails; otherwise with one number.
 
     Raises:
         PhotoError: as :func:`load_photo`.
@@ -160,7 +160,7 @@ def count_pixels(path):
 
 @contextlib.contextmanager
 def _opened(path):
-    """An open binary file; whatever fails in the block becomes a PhotoError that names the file."""
+    """An open binary file. Every failure in the block becomes a PhotoError that names the file."""
     is_path = isinstance(path, (str, os.PathLike))
     name = path if is_path else getattr(path, "name", "the photograph")
     try:
@@ -169,7 +169,7 @@ def _opened(path):
             yield path
             return
         if not stat.S_ISREG(mode := Path(path).stat().st_mode) and not stat.S_ISDIR(mode):
-            raise PhotoError("is a pipe or a device, not a photograph")  # its end may never come
+            raise PhotoError("is a pipe or a device, not a photograph")  # it may never end
         with Path(path).open("rb") as file:
             yield file
     except PhotoError as error:
@@ -190,7 +190,7 @@ def _opened(path):
 
 
 def missing_note(path):
-    """Where a download notes why there is no file at `path`; the note becomes the error's text."""
+    """The path of the note on why a download has no file at `path`; it becomes the error's text."""
     return Path(f"{path}.missing")
 
 
@@ -206,7 +206,7 @@ def _check_pixels(width, height, max_pixels):
 
 RAW_FILE = "a camera's raw file; develop it first, and save it as TIFF or JPEG"
 DNG_VERSION = 50706
-# The first bytes of files that are no photograph for this module -> what to do about it.
+# The first bytes of files that this module does not take for photographs -> what to do.
 HINTS = {
     rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)": "a HEIC photograph; install the package"
     " pillow-heif, or save the photograph as JPEG",
@@ -245,7 +245,7 @@ def _read_other(file, page, max_pixels, short_side):
         data = file.read(25)
         if image.format != "PNG" or data[24] <= 8 or "transparency" in image.info:
             return *_values_of(image), *rest
-        values = imagecodecs.png_decode(data + file.read())  # Pillow keeps 8 of 16 bits
+        values = imagecodecs.png_decode(data + file.read())  # Pillow keeps only 8 of the 16 bits
         values = values[..., None] if values.ndim == 2 else values
         colors = 1 if values.shape[-1] < 3 else 3
         alpha = values[..., colors] if values.shape[-1] > colors else None
@@ -269,8 +269,8 @@ def _values_of(image):
 def _with_end(data, short_side):
     """The image of a JPEG that lacks nothing but its last two bytes, the marker of its end.
 
-    Bytes after the end of complete data change nothing. Where data is missing, they change the
-    picture, and the photograph is refused.
+    Further bytes after complete data change nothing. If data is missing, they change the picture,
+    and the photograph is refused.
     """
     data = data.rstrip(b"\xff")
     if re.findall(rb"\xff([^\x00\xd0-\xd7\xff])", data)[-1:] != [b"\xda"]:  # a scan comes last
@@ -293,7 +293,7 @@ def _with_end(data, short_side):
 
 COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # PhotometricInterpretation -> channels of colour
 WHITE_IS_ZERO, RGB, PALETTE, YCBCR = 0, 2, 3, 6
-PLAIN = (1, 5, 8, 32773, 32946)  # compressions that know nothing of colour
+PLAIN = (1, 5, 8, 32773, 32946)  # compressions that do not depend on the colour space
 RAW = (32803, 34892)  # PhotometricInterpretation of a sensor's values
 
 
@@ -304,7 +304,7 @@ def _is_tiff(file):
 
 
 def _pages_of(tiff):
-    """The pages of an open TIFF; thumbnails and masks are no pages."""
+    """The pages of an open TIFF, without thumbnails and masks."""
     every = [tiff.pages.get(i, aspage=True) for i in range(len(tiff.pages))]
     inner = []
     with contextlib.suppress(Exception):  # the pointers to them may be damaged
@@ -345,7 +345,7 @@ def _read_tiff(file, number, max_pixels, short_side):
 
 
 def _values_of_page(page, file):
-    """A page of a TIFF -> the same as :func:`_values_of`, with every tag taken at its word."""
+    """A page of a TIFF -> the same as :func:`_values_of`; every tag is believed."""
     kind = int(page.photometric) if 262 in page.tags else RGB if page.samplesperpixel > 2 else 1
     if page.compression == 6 or (kind == YCBCR and page.compression in PLAIN):
         image = Image.open(file, formats=["TIFF"])  # old JPEG, chroma at half the resolution
@@ -385,7 +385,7 @@ def _values_of_page(page, file):
 
 
 def _in_strips(convert, *arrays, channels, dtype):
-    """`convert` of each strip of rows; what stands in between is several times as large."""
+    """`convert` of each strip of rows, because intermediate arrays are several times as large."""
     height, width = arrays[0].shape[:2]
     result = np.empty((height, width, channels)[: arrays[0].ndim], dtype)
     rows = max(1, STRIP_PIXELS // width)
@@ -395,10 +395,10 @@ def _in_strips(convert, *arrays, channels, dtype):
 
 
 def _unsigned(values, bits):
-    """Numbers of any type, at their word -> uint8, or uint16 for more than 8 bits.
+    """Numbers of any type -> uint8, or uint16 for more than 8 bits.
 
-    White is 1.0 in floating point, else the largest number of so many bits. What lies beyond black
-    or white is clipped. A picture of 32-bit integers that would be all black holds 16 bits.
+    White is 1.0 in floating point, else the largest number of that many bits. Values beyond black
+    or white are clipped. A picture of 32-bit integers that would be all black is taken for 16 bits.
 
     Raises:
         PhotoError: most numbers lie beyond black or white, or some are no numbers at all.
@@ -447,7 +447,7 @@ def _to_8_bits(values):
 
 
 def on_white(rgb, alpha):
-    """Lays a photograph, uint8 or uint16 (H, W, 3), on white by its alpha, uint8 (H, W) or None."""
+    """Puts a photograph, uint8 or uint16 (H, W, 3), on white by its alpha, uint8 (H, W) or None."""
     if alpha is None:
         return rgb
     white = np.iinfo(rgb.dtype).max
@@ -459,10 +459,10 @@ def on_white(rgb, alpha):
 
 
 def _to_srgb(values, profile):
-    """Grey, RGB or CMYK of an ICC profile, or of none, -> sRGB, (H, W, 3) of the same dtype.
+    """Grey, RGB or CMYK, with or without an ICC profile -> sRGB, (H, W, 3) of the same dtype.
 
-    Relative colorimetric with black point compensation. A profile that is broken, or of another
-    number of channels, is ignored.
+    Relative colorimetric with black point compensation. A profile that is broken, or that has
+    another number of channels, is ignored.
     """
     size = values.shape[-1]
     space = PROFILE_SPACES.get(profile[16:20]) if profile else None
@@ -497,7 +497,7 @@ def _to_srgb(values, profile):
 def _sort_out(exif, profile=None, dpi=None, xmp=None, iptc=None):
     """The ICC profile (EXIF can say Adobe RGB instead), the orientation and the rest as metadata.
 
-    Tags of wrong types are common, so each is tried. One that cannot be written again is dropped.
+    Tags of wrong types are common, so each is tried. A tag that cannot be written is dropped.
     """
 
     def writable(group=None):
@@ -549,7 +549,7 @@ def _metadata_of(image):
     )
 
 
-# What a result's XMP says otherwise than its photograph's.
+# What differs between a result's XMP and its photograph's.
 STALE = (
     rb"(tiff:Orientation|exif:ColorSpace|photoshop:ICCProfile|Iptc4xmpExt:DigitalSourceType|"
     rb"Iptc4xmpExt:AISystemUsed|koala:Origin)"
@@ -570,7 +570,7 @@ EMPTY_XMP = (
 
 
 def _xmp_of(metadata):
-    """The XMP of a result: the photograph's, and where "colored_by" names a model, what made it.
+    """The XMP of a result: the photograph's, and what made it if "colored_by" names a model.
 
     The lightness was taken by a camera, and the colours were made by a trained model. IPTC calls
     that compositeWithTrainedAlgorithmicMedia. Its algorithmicallyEnhanced is for corrections of
@@ -594,10 +594,10 @@ def _xmp_of(metadata):
 def origin_of(path, searched=2**20):
     """The "origin" in the metadata that a file was saved with; None without one.
 
-    The XMP lies as plain bytes near the start or the end of a file of any format.
+    In a file of any format the XMP stands as plain bytes near the start or the end.
     """
     with contextlib.suppress(OSError):
-        if Path(path).is_file():  # a pipe would be waited for
+        if Path(path).is_file():  # reading a pipe would wait
             with Path(path).open("rb") as file:
                 ends = file.read(searched)
                 file.seek(max(len(ends), file.seek(0, 2) - searched))
@@ -610,7 +610,7 @@ def origin_of(path, searched=2**20):
 
 
 def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
-    """Writes a photograph in the format that the file's extension names; never half a file.
+    """Writes a photograph in the format that the file's extension names. No half file is ever left.
 
     The file gets an sRGB profile and all metadata that its format can hold.
 
@@ -619,7 +619,7 @@ def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
         metadata: of :class:`Photo`. With "colored_by", a model's name, the XMP says that the
             colours are a trained model's; with "origin" as well, whose result it is: see
             :func:`origin_of`.
-        alpha: uint8 (H, W). In a format without transparency the photograph is laid on white.
+        alpha: uint8 (H, W). In a format without transparency the photograph is put on white.
         quality: 1 to 100, of JPEG, WebP, AVIF and HEIC.
 
     Raises:
@@ -661,12 +661,12 @@ def save_photo(rgb, path, metadata=None, alpha=None, quality=95):
 def _write_other(pixels, path, kind, quality, iptc=b"", **options):
     options |= {"quality": quality, "icc_profile": SRGB}
     if kind == "PNG":
-        # Level 3 makes files no larger than 6, the default, does, and takes a third of the time.
+        # Files of level 3 are no larger than those of level 6, the default, in a third of the time.
         options |= {"compress_level": 3, "pnginfo": PngInfo()}
         if xmp := options.pop("xmp", None):
             options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode(errors="replace"))
     if kind == "JPEG":
-        # A segment holds 65,533 bytes; what is longer is left out.
+        # A segment holds 65,533 bytes; longer data is left out.
         options = {k: v for k, v in options.items() if not isinstance(v, bytes) or len(v) < 65_000}
         options["subsampling"] = 0
         if iptc and len(iptc) < 65_000:
@@ -676,7 +676,7 @@ def _write_other(pixels, path, kind, quality, iptc=b"", **options):
     if pixels.dtype == np.uint8:
         Image.fromarray(pixels).save(path, format=kind, **options)
         return
-    # Pillow writes 16 bits of grey only: its chunks of metadata go into another encoder's file.
+    # Pillow writes 16 bits only in grey, so its metadata go into the file of another encoder.
     small = io.BytesIO()
     Image.new("RGB", (1, 1)).save(small, format=kind, **options)
     ours, theirs = small.getvalue(), imagecodecs.png_encode(pixels, level=3)
@@ -693,7 +693,7 @@ def _write_tiff(pixels, path, exif=b"", dpi=None, xmp=b"", iptc=b""):
     ]
     tags += [(tag, "B", len(data), data, True) for tag, data in ((700, xmp), (33723, iptc)) if data]
     inner = {group: found for group in (EXIF_IFD, GPS_IFD) if (found := old.get_ifd(group))}
-    tags += [(group - 1, "I", 1, 0, True) for group in inner]  # tifffile writes no EXIF of its own
+    tags += [(group - 1, "I", 1, 0, True) for group in inner]  # tifffile itself writes no EXIF
     tifffile.imwrite(
         path,
         pixels,
@@ -727,7 +727,7 @@ def _write_tiff(pixels, path, exif=b"", dpi=None, xmp=b"", iptc=b""):
 def is_nearly_grey(rgb):
     """Whether a photograph has too little colour to learn from: scanned black and white, fog, snow.
 
-    Mean over pixels of the largest minus the smallest of R, G and B, below `MIN_CHROMA`.
+    The largest minus the smallest of R, G and B is below `MIN_CHROMA` in the mean over pixels.
     """
     small = rgb[:: max(1, rgb.shape[0] // 64), :: max(1, rgb.shape[1] // 64)].astype(np.int16)
     return float((small.max(-1) - small.min(-1)).mean()) < MIN_CHROMA
@@ -737,7 +737,7 @@ def read_for_training(path, min_side=MIN_SIDE, short_side=None):
     """Reads a photograph like :func:`read_photo` and checks that it shows true colours.
 
     Raises:
-        PhotoError: also for one that is too small or nearly grey.
+        PhotoError: also if it is too small or nearly grey.
     """
     rgb = read_photo(path, short_side=short_side and max(short_side, min_side))
     if min(rgb.shape[:2]) < min_side:
@@ -773,7 +773,7 @@ def resize_short_side(rgb, size):
 
 
 def crop_square(rgb):
-    """The central square of a photograph: cut, never padded, so that no white bars are learned."""
+    """The central square of a photograph, cut and never padded: no network learns white bars."""
     height, width = rgb.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -1,9 +1,8 @@
-"""Chroma as a choice among bins of the ab plane, and back: colourization as classification.
+"""Chroma as a choice among bins of the ab plane, and back: colorization as classification.
 
 After Zhang, Isola and Efros, "Colorful Image Colorization", arXiv 1603.08511 (2016), Sections 2.1
-to 2.3. A network that predicts one chroma must answer with the mean of all colours that a thing may
-have, and the mean of red and blue cars is a brown one. A network that predicts how likely each
-colour is leaves the choice to later.
+to 2.3. A network that predicts one chroma learns the mean of all colours that a thing may have, and
+that mean is dull. A network that predicts how likely each colour is leaves the choice for later.
 """
 
 import csv
@@ -19,7 +18,7 @@ ops = keras.ops
 
 GRID = 10.0  # side of a bin in units of a*b*
 SIGMA = 5.0  # of the soft encoding, in units of a*b*
-# At vividness 1; chosen by eye, error and colourfulness on validation photographs.
+# At vividness 1; chosen by the look, error and colourfulness of validation photographs.
 COLDEST = 0.6  # temperature
 STRONGEST = 1.6  # factor on the chroma
 UNIFORM_SHARE = 0.5  # of a uniform distribution in the smoothed prior: lambda of equation 4
@@ -62,7 +61,8 @@ def bins():
 def soft_encode(chroma):
     """Chroma as a distribution over the bins: each in proportion to a Gaussian of its distance.
 
-    Zhang et al. keep the five nearest bins; at a spread of half a bin the others hardly count.
+    Zhang et al. keep the five nearest bins. The Gaussian is half a bin wide, so the others hardly
+    count.
 
     Args:
         chroma: (..., 2) in [-1, 1].
@@ -81,7 +81,7 @@ def soft_encode(chroma):
 
 
 def rebalancing_weights():
-    """Weights against rarity, 1 on average over pixels: equation 4 of Zhang et al., float32 (261,).
+    """Larger weights for rarer bins, 1 on average over pixels: equation 4 of Zhang et al., (261,).
 
     Their loss uses them; notebook 8 shows what they do.
     """
@@ -96,13 +96,13 @@ def decode(logits, vividness=0.0):
     Vividness 0 is the mean of the distribution, the answer of least squared error. It is pale,
     because the mean of several colours is near grey. More vividness does two things: a temperature
     below 1 favours the likely bins (the annealed mean, equation 5 of Zhang et al.), and a factor
-    strengthens the result. Zhang et al. make colours vivid by weights against rarity instead. Such
-    weights lift every rare colour, also where it wins by a hair, and leave violet stains on dark
-    and neutral things; here a hue has to be likely to become strong.
+    strengthens the result. Zhang et al. make colours vivid by larger weights for rare colours. Such
+    weights raise every rare colour, also an unlikely one, and leave violet stains on dark and
+    neutral things. Here only a likely hue becomes strong.
 
     Args:
         logits: (..., 261).
-        vividness: 0, cautious, to 1: a temperature of 0.6 and 1.6 times the chroma.
+        vividness: from 0, cautious, to 1, a temperature of 0.6 and 1.6 times the chroma.
 
     Returns:
         float32 (..., 2); rare values lie outside of [-1, 1].

@@ -1,8 +1,8 @@
 """Photographs <-> TFRecord shards <-> batches of ((lightness, embedding), chroma) for the training.
 
 A record holds the photograph as JPEG and its embedding in half precision: about 30 kB at 224 px,
-where raw float32 arrays take 600 kB. Lightness and chroma are computed when a batch is read, so
-that the same photograph can be taken with another film every time.
+while raw float32 arrays take 600 kB. Lightness and chroma are computed when a batch is read, so
+that each time the same photograph can be on another film.
 """
 
 import collections
@@ -60,31 +60,32 @@ def prepare(
 ):
     """Writes the photographs of a source as TFRecord shards with their embeddings.
 
-    Each shard is complete or absent: after a run was killed, the same call goes on. The content of
-    a file decides whether it is for training or validation. So the split is the same on every
-    machine, and a copy under another name is on the same side (a resized copy need not be).
+    Each shard is complete or absent: if a run was killed, the same call goes on. The content of a
+    file decides whether it is for training or validation. So the split is the same on every
+    machine, and a copy under another name is on the same side. A resized copy may not be.
 
     Args:
         source: see :func:`koala_utils.downloads.find_photos`; or a list of paths.
         folder: where the shards go.
-        size: the short side in pixels; smaller photographs keep theirs.
+        size: the short side in pixels; smaller photographs keep their size.
         extractor: whose embedding is stored.
         validation_share: the share of photographs for validation, 0 or more and less than 1.
         batch: photographs that are embedded at once.
-        part: (i, n): only the i-th of n parts, counted from 1; other machines may do the others.
+        part: (i, n): only the i-th of n parts, counted from 1; other machines may prepare the
+            others.
         groups: "TABLE.csv:COLUMN" keeps similar photographs on one side of the split, such as
             neighbouring slides: those with the same value in the column are a group, and whole
             groups fall to validation until its share is reached. The column `file` of the table
             names each photograph, relative to the table.
-        held_out: the groups that are for validation, whatever the share; so that two trainings can
-            be compared that must not see the same photographs.
+        held_out: groups that are for validation, whatever the share. With them, two trainings can
+            be kept from the same photographs.
 
     Returns:
-        A dict with the numbers of "train" and "validation" photographs, "bytes" of all shards, and
-        "skipped", from path to reason; of all parts that are done so far.
+        A dict with the numbers of "train" and "validation" photographs, the "bytes" of all shards,
+        and "skipped", from path to reason. It covers all parts that are done so far.
 
     Raises:
-        PhotoError: no photograph in the source, or none that is fit.
+        PhotoError: no photograph in the source, or none that can be used.
         RecordsError: a share or groups that cannot be used, records of another preparation in the
             folder, or photographs that vanish.
         BusyError: another run is writing the same part.
@@ -136,7 +137,7 @@ def prepare(
     report["skipped"] = {path: why for note in done for path, why in note["skipped"].items()}
     if not report["train"] + report["validation"] and len(done) == len(chunks):
         for written in ("done-*.json", "*-?????.tfrecord", "manifest.json"):
-            for path in folder.glob(written):  # other photographs may come here
+            for path in folder.glob(written):  # other photographs may be written here
                 path.unlink(missing_ok=True)
         raise PhotoError(
             f"{source}: none of {len(paths)} photographs is fit for training,"
@@ -148,8 +149,8 @@ def prepare(
 def folder_for(source, parent=WORK):
     """A folder for the records of a source, such as `records-bundled` or `records-holiday-1f3a5c`.
 
-    The name of the second, of photographs of your own, ends in a digest of their paths: with one
-    photograph more or less it is another folder.
+    The second is for photographs of your own. It ends in a digest of their paths: one photograph
+    more or less gives another folder.
     """
     if source in COLLECTIONS:
         return Path(parent) / f"records-{source}"
@@ -219,7 +220,7 @@ def _check_manifest(folder, manifest):
     path = folder / "manifest.json"
     if not path.exists():
         for name in manifest["extractor"].split("+"):
-            load_extractor(name)  # before anything is written: its weights may not be at hand
+            load_extractor(name)  # before anything is written: its weights may be missing
         with alone(folder, wait=True, part="-manifest"):
             sweep(folder, path.name)
             if not path.exists():
@@ -250,7 +251,7 @@ def _prepare_chunk(paths, number, folder, size, extractor, split, batch, bar):
             rgb = resize_short_side(read_for_training(path, short_side=2 * size), size)
             return path, digest, encode_jpeg(rgb), extractor_inputs(film.grey_of(rgb), extractor)
         except (PhotoError, OSError) as error:
-            if not path.exists():  # the disk may be gone; the photograph is not unfit
+            if not path.exists():  # the disk may be gone; nothing is wrong with the photograph
                 raise RecordsError(
                     f"{path}: was there when the run began and is gone; bring it back and run the"
                     " same command again, what is done is kept."
@@ -265,7 +266,7 @@ def _prepare_chunk(paths, number, folder, size, extractor, split, batch, bar):
 
     with (
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-        contextlib.closing(pool.map(load, paths)) as loads,  # closed: an interrupt ends the rest
+        contextlib.closing(pool.map(load, paths)) as loads,  # closed: an interrupt ends the others
     ):
         for loaded in loads:
             if loaded[1] is None:
@@ -346,7 +347,8 @@ def find_shards(folder, split):
     """The shards of a split, sorted.
 
     Raises:
-        RecordsError: none there, some of them not prepared yet, or of another size than written.
+        RecordsError: there are none, some are not prepared yet, or one has not the size that was
+            written.
     """
     folder, prepared = Path(folder), manifest_of(folder)
     numbers = range(-(-prepared["photographs"] // prepared["photos_per_shard"]))
@@ -374,14 +376,14 @@ def find_shards(folder, split):
 
 
 def check_shards(folder):
-    """Reads all records of a folder; :func:`koala_utils.backend.explained` asks for it.
+    """Reads all records of a folder; :func:`koala_utils.backend.explained` calls it.
 
     Raises:
         RecordsError: a damaged shard, by name.
     """
     for shard in sorted(Path(folder).glob("*.tfrecord")):
         try:
-            for serialized in tf.data.TFRecordDataset(str(shard)):  # which compares checksums
+            for serialized in tf.data.TFRecordDataset(str(shard)):  # this compares checksums
                 tf.io.decode_jpeg(parse_record(serialized)["photo"], channels=3)
         except tf.errors.OpError as error:
             raise RecordsError(
@@ -415,19 +417,19 @@ def _read_manifest(path):
         )
     earlier = {"photos_per_shard": min(512, manifest["photographs"]), "parts": 1, "groups": None}
     earlier["held_out"] = []
-    return earlier | manifest  # the first manifests do not name these
+    return earlier | manifest  # older manifests do not have these
 
 
 def training_batches(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1, share=(0, 1)):
     """Batches for training: shuffled, cropped, mirrored and filmed anew in every epoch.
 
-    Everything random comes from the seed and the photograph's number in the course of the training.
-    So an epoch is the same in one run or in a continued one, on one machine or on several.
+    All random numbers come from the seed and the photograph's number in the training. So an epoch
+    is the same in one run and in a continued one, on one machine and on several.
 
     Args:
         folder: of :func:`prepare`.
         crop: the side of the squares in pixels, a multiple of 8.
-        share: (i, n): of each batch only the photographs i, i + n, i + 2n, …
+        share: (i, n): only the photographs i, i + n, i + 2n, … of each batch.
 
     Returns:
         A `tf.data.Dataset` of ((lightness, embedding), chroma): float32 (batch, crop, crop, 1) in
@@ -458,14 +460,14 @@ def training_squares(folder, crop, batch=32, seed=0, first_epoch=0, epochs=1):
 def _squares(folder, crop, batch, seed, first_epoch, epochs, share=(0, 1)):
     """The squares of :func:`training_squares` one by one, and the number of their batches."""
     shards = find_shards(folder, "train")
-    photos = count_records(folder, "train") // batch * batch  # of an epoch: whole batches only
-    # Seeds that are neighbours would meet, because numbers of epochs and draws are added to them.
+    photos = count_records(folder, "train") // batch * batch  # per epoch: full batches only
+    # Neighbouring seeds would overlap, because the numbers of epochs and draws are added to them.
     seed = int(hashlib.sha256(str(seed).encode()).hexdigest()[:14], 16)
 
     def epoch(number):
         tf.random.set_seed(
             1
-        )  # of this function alone: the order depends on `seed` and nothing else
+        )  # only of this function: the order depends on `seed` and on nothing else
         order = tf.data.Dataset.from_tensor_slices(shards).shuffle(len(shards), seed + number)
         read = order.interleave(tf.data.TFRecordDataset, cycle_length=16, num_parallel_calls=1)
         return read.shuffle(8192, seed + number).take(photos)
@@ -484,8 +486,8 @@ def blur_embedding(embedding, seed, most=0.8):
     """Embeddings (N, 1000) as another classifier might have made them.
 
     Each gets noise of a random strength up to `most` of its spread, loses up to three in ten of its
-    classes, and is scaled by 0.8 to 1.25. Without this the network recognizes photographs by their
-    1,000 exact numbers, and depends on the habits of one extractor.
+    classes, and is scaled by 0.8 to 1.25. Without this the network learns to recognize photographs
+    by their 1,000 exact numbers, and works only with one extractor.
     """
     seeds = tf.unstack(tf.random.split(seed, 5))
 
@@ -502,7 +504,7 @@ def blur_embedding(embedding, seed, most=0.8):
 def random_square(jpeg, crop, seed):
     """A random square of a photograph, mirrored or not -> float32 (crop, crop, 3) in [0, 1].
 
-    Its side is between half of the short side and all of it: things are seen at many scales.
+    Its side is between half of the short side and all of it, so things appear at many scales.
     """
     seeds = tf.unstack(tf.random.split(seed, 4))
     height, width = tf.unstack(tf.io.extract_jpeg_shape(jpeg)[:2])
@@ -518,7 +520,7 @@ def random_square(jpeg, crop, seed):
 
 
 def validation_batches(folder, crop, batch=32):
-    """Central squares on panchromatic film in a fixed order, as :func:`training_batches`."""
+    """Like :func:`training_batches`: central squares on panchromatic film, in a fixed order."""
 
     def to_example(rgb, embedding):
         return (lab.lightness(film.to_grey(rgb)), embedding), lab.chroma(rgb)
@@ -534,7 +536,7 @@ def validation_squares(folder, crop, batch=32):
         record = parse_record(serialized)
         rgb = tf.cast(tf.io.decode_jpeg(record["photo"], channels=3), tf.float32) / 255
         side = tf.reduce_min(tf.shape(rgb)[:2])
-        rgb = tf.image.resize_with_crop_or_pad(rgb, side, side)  # only ever crops
+        rgb = tf.image.resize_with_crop_or_pad(rgb, side, side)  # this only crops
         square = tf.clip_by_value(tf.image.resize(rgb, (crop, crop), antialias=True), 0, 1)
         return square, record["embedding"]
 

@@ -4,9 +4,9 @@ The algorithm is `train`, read from top to bottom: data, network, Adam on the lo
 the mean squared error of chroma, Section 3.3 of arXiv 1712.03400), and what happens after every
 epoch. `adapt` teaches a classifier to read grey photographs in the same way. A run is a folder:
 
-    config.json                   what was asked for; another request is refused
+    config.json                   the options of the run; other options are refused
     history.csv                   one line per epoch
-    checkpoint-0007.weights.h5    weights and optimizer after 7 epochs; the newest is gone on from
+    checkpoint-0007.weights.h5    weights and optimizer after 7 epochs; the run resumes the newest
     samples/epoch-0007.jpg        validation photographs: grey, output, truth
     tensorboard/                  tensorboard --logdir RUN
     koala.safetensors             the trained weights in half precision, when all epochs are done
@@ -41,10 +41,10 @@ from koala_utils.network import (
 from koala_utils.weights import find_weights, load_weights, read_metadata, save_weights
 
 DEFAULTS = {
-    "model": "koala",  # or "koala-plus", whose encoder is frozen: its decoder is trained
-    "crop": 64,  # pixels; start small, finish larger: the network is fully convolutional
+    "model": "koala",  # or "koala-plus", whose decoder is trained: its encoder is frozen
+    "crop": 64,  # pixels; the network is fully convolutional, so you can go on with larger crops
     "batch": 32,
-    "passes": 1,  # over the photographs in an epoch; take more where they are few
+    "passes": 1,  # over the photographs per epoch; take more if they are few
     "learning_rate": 1e-3,  # the paper's
     "schedule": "constant",  # the paper's; or "cosine", down to a hundredth with a short warm-up
     "average": 0.0,  # momentum of an exponential average of the weights; 0 turns it off
@@ -52,9 +52,9 @@ DEFAULTS = {
     "fusion": True,  # False: the ablation without the embedding
     "seed": 0,
 }
-# Instead of these where a released model is the start, because it has learned already.
+# The defaults if the training starts from a released model, which has learned already.
 FINE_TUNING = {"crop": 96, "learning_rate": 1e-4}
-FEW_STEPS = 20  # in an epoch; a smaller batch makes more of them
+FEW_STEPS = 20  # per epoch; a smaller batch gives more of them
 
 
 class TrainingError(ValueError):
@@ -71,16 +71,16 @@ def train(
     verbose="auto",
     **options,
 ):
-    """Trains the colorization network; called again on the same run, it goes on where that stopped.
+    """Trains the colorization network. Called again on the same run, it goes on where it stopped.
 
-    Several processes train together where `TF_CONFIG` says so: see :mod:`koala_utils.cluster`.
+    Several processes train together if `TF_CONFIG` says so: see :mod:`koala_utils.cluster`.
 
     Args:
         records_folder: of :func:`koala_utils.records.prepare`.
         run: the folder of this run.
-        epochs: in all, those of the run so far included; more that are done already stay done.
-        start_from: a released model ("koala-plus") or a .safetensors file of another run. The model
-            is then of this kind. A released model is fine-tuned: unless you choose otherwise, with
+        epochs: of the whole run, with those that are done. If more are done, they stay.
+        start_from: a released model ("koala-plus") or a .safetensors file of another run, which
+            decides the kind of the model. A released model is fine-tuned: its defaults are
             `FINE_TUNING` and its own weight of `mean_error`.
         dtype: "float32" or "mixed_bfloat16"; None takes what :func:`best_dtype` says.
         callbacks: more Keras callbacks.
@@ -92,8 +92,8 @@ def train(
         ab_error, val_ab_error, and val_ratio, the validation's ab error as a share of plain grey's.
 
     Raises:
-        TrainingError: options that cannot be used, or other ones than the run was begun with.
-        RecordsError: no records, damaged ones, or fewer than a batch.
+        TrainingError: options that cannot be used, or that differ from those of the run.
+        RecordsError: the records are missing, damaged or fewer than a batch.
         WeightsError: `start_from` does not fit.
         BusyError: another process is training in the run's folder.
         OSError: the disk is full, or the folder cannot be written to.
@@ -145,7 +145,7 @@ def train(
             keras.callbacks.TensorBoard(run / "tensorboard"),
         ]
     asked = options | {"extractor": prepared["extractor"], "start_from": str(start_from)}
-    # A cosine ends at the last epoch: with another number of epochs it would be another schedule.
+    # A cosine ends at the last epoch, so another number of epochs is another schedule.
     ends = {"epochs": epochs} if options["schedule"] == "cosine" else {}
     history = _fit(
         network,
@@ -176,7 +176,7 @@ def adapt(
     start_from=None,
     verbose="auto",
 ):
-    """Adapts the bundled classifier to grey photographs; called again on the same run, it goes on.
+    """Adapts the bundled classifier to grey photographs. Called again on the same run, it goes on.
 
     The teacher sees the colour photograph, the student the grey one of a random film. The loss
     compares the standardized logits (squared difference), the probabilities (Kullback-Leibler
@@ -186,7 +186,7 @@ def adapt(
     Args:
         records_folder: of :func:`koala_utils.records.prepare`; the stored embeddings are not used.
         run: the folder of this run, as in :func:`train`.
-        size: side of the squares in pixels; the answer of the student is best near that size.
+        size: side of the squares in pixels; the student answers best near that size.
         start_from: a .safetensors file of another run.
 
     Returns:
@@ -258,19 +258,19 @@ def _fit(
     verbose="auto",
     workers=None,
 ):
-    """What every training does in its folder: claim, go on from the newest checkpoint, fit, save.
+    """What every training does in its folder: claim it, load the newest checkpoint, fit, save.
 
     Args:
         model: compiled; `trained` is what is saved of it, as `name`.safetensors.
         asked: the content of config.json.
-        steps: in an epoch.
+        steps: per epoch.
         batches: a function of (first epoch, number of epochs) that returns a dataset.
 
     Returns:
         The history.
     """
     workers = workers or cluster.Workers()
-    first = workers.index == 0  # of several workers, the first one writes
+    first = workers.index == 0  # only the first of several workers writes
     with alone(run) if first else contextlib.nullcontext():
         if first:
             sweep(run)
@@ -294,7 +294,7 @@ def _fit(
                     validation_data=validation,
                     verbose=verbose if first else 0,
                     shuffle=False,  # the records are shuffled already
-                    # The checkpoint is last: it means that the whole epoch is done.
+                    # The checkpoint comes last: it means that the whole epoch is done.
                     callbacks=[*callbacks, Checkpoint(run, history, first)],
                 )
         if first:
@@ -304,11 +304,11 @@ def _fit(
 
 
 def complete(options, start_from=None):
-    """The options of a training with the defaults for those that are not given; see :func:`train`.
+    """The options of a training, with defaults for those that are missing; see :func:`train`.
 
     Raises:
         TrainingError: an unknown option, or a value that cannot be used.
-        WeightsError: `start_from` is no weights file.
+        WeightsError: `start_from` is not a weights file.
     """
     unknown = options.keys() - DEFAULTS.keys()
     if unknown:
@@ -348,7 +348,7 @@ def _check_numbers(options):
             raise TrainingError(f"{key} is {options[key]}, and must be at least 1.")
     for key in ("learning_rate", "mean_error", "average"):
         value, most = options.get(key, 0), 1 if key == "average" else math.inf
-        if not 0 <= value < most:  # which nan is not, either
+        if not 0 <= value < most:  # nan is refused, too
             raise TrainingError(
                 f"{key.replace('_', ' ')} is {value}, and must be a number from 0"
                 f" {'to less than 1' if most == 1 else 'up'}."
@@ -356,7 +356,7 @@ def _check_numbers(options):
 
 
 def summary(model, history, run):
-    """What a training came to, in words; of what :func:`train` or :func:`adapt` returned."""
+    """The result of a training in words, from what :func:`train` or :func:`adapt` returned."""
     last = history[-1]
     if "val_ratio" not in last:
         return (
@@ -382,10 +382,10 @@ def summary(model, history, run):
 
 
 def full_batches(records_folder, batch):
-    """How many whole batches the photographs for training fill.
+    """How many full batches the photographs for training make.
 
     Raises:
-        TrainingError: not one.
+        TrainingError: not even one.
     """
     count = records.count_records(records_folder, "train") // batch
     if not count:
@@ -402,12 +402,12 @@ def ab_errors(truth, output):
 
 
 def _with_lightness(inputs, chroma):
-    """The truth as the losses take it, (N, H, W, 3): chroma and lightness."""
+    """The truth in the form of the losses, (N, H, W, 3): chroma and lightness."""
     return inputs, tf.concat([chroma, inputs[0]], axis=-1)
 
 
 def cosine(rate, steps):
-    """A learning rate that rises to `rate`, and falls along a cosine to a hundredth of it."""
+    """A learning rate that rises to `rate` and then falls along a cosine to a hundredth of it."""
     warmup = min(500, steps // 10)
     return keras.optimizers.schedules.CosineDecay(
         rate / 10, steps - warmup, alpha=0.01, warmup_target=rate, warmup_steps=warmup
@@ -415,7 +415,7 @@ def cosine(rate, steps):
 
 
 def best_dtype():
-    """ "mixed_bfloat16" where the GPU or CPU computes in it, else "float32"."""
+    """ "mixed_bfloat16" if the GPU or CPU computes in it, else "float32"."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get(
@@ -452,7 +452,7 @@ def _processor():
 
 
 def claim(run, config):
-    """Writes the run's config.json, or compares with the one that is there."""
+    """Writes the run's config.json, or compares the options with it if it is there."""
     path = run / "config.json"
     if path.exists():
         before = read_json(path, "choose another folder for this run")
@@ -512,7 +512,7 @@ def read_history(run):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes the history and a checkpoint after every epoch; the last two checkpoints are kept."""
+    """Writes the history and a checkpoint after every epoch, and keeps the last two checkpoints."""
 
     def __init__(self, run, history, writes=True):
         super().__init__()
@@ -539,7 +539,7 @@ class Checkpoint(keras.callbacks.Callback):
         with replacing(self.run / f"checkpoint-{epoch + 1:04d}.weights.h5") as temporary:
             variables = self.model.variables + self.model.optimizer.variables
             values = sum(math.prod(variable.shape) for variable in variables)
-            make_room(temporary, 4 * values + 2**20)  # h5py does not get over a full disk
+            make_room(temporary, 4 * values + 2**20)  # h5py does not recover from a full disk
             self.model.save_weights(temporary)
         for old in list(checkpoints_of(self.run).values())[:-2]:
             old.unlink()

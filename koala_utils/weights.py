@@ -1,6 +1,6 @@
 """Weights on disk: half-precision safetensors, loaded strictly and checked by hash.
 
-The format holds named arrays and nothing that could run, so weights from strangers are data.
+The format holds named arrays and nothing that can run, so weights from strangers are only data.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ class WeightsError(ValueError):
 
 
 def save_weights(model, path, metadata=None):
-    """Writes all weights of a Keras model in half precision, with metadata; never a half file.
+    """Writes all weights of a Keras model in half precision, with metadata. No half file is left.
 
     Raises:
         WeightsError: a weight that half precision cannot hold.
@@ -66,7 +66,7 @@ def load_weights(model, path):
 
 
 def read_metadata(path):
-    """The metadata of weights, a dict of strings; errors as :func:`load_weights`."""
+    """The metadata of weights, a dict of strings; raises the errors of :func:`load_weights`."""
     with _opened(path) as file:
         return file.metadata() or {}
 
@@ -106,7 +106,7 @@ def _opened(path):
 
 
 def check_hash(path):
-    """Compares a released file with SHA256SUMS; again only when the file has changed.
+    """Compares a released file with SHA256SUMS, and again only when the file has changed.
 
     Raises:
         WeightsError: another hash, or a file that is not listed.

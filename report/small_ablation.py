@@ -111,9 +111,9 @@ def variants(squares, embeddings, validation):
         {},
     )
     for group, name, extractor, in_color in (
-        ("fusion", "the colour photograph's (an oracle)", "mobilenet_v2", True),
+        ("fusion", "the colour photograph's (an oracle)", "efficientnet_lite2", True),
         ("extractor", "mobilenet_v2", "mobilenet_v2", False),
-        ("extractor", "mobilenet_v2_grey", "mobilenet_v2_grey", False),
+        ("extractor", "efficientnet_lite2_grey", "efficientnet_lite2_grey", False),
     ):
 
         def made(extractor=extractor, in_color=in_color):

@@ -1,4 +1,4 @@
-"""Many photographs: which there are, where the results go, and their colouring side by side.
+"""Many photographs: finding them, naming the results, and colouring them in parallel.
 
 Only :func:`colorize_jobs` needs TensorFlow.
 """
@@ -27,9 +27,9 @@ LOOKS = {  # of --looks: the model and its vividness
     "vivid": ("koala-plus", 1.0),
     "paper": ("koala", None),
 }
-HELD_PIXELS = 48_000_000  # of the photographs in memory at once; a larger one is there alone
-FEW = 8  # photographs, up to which compiling the networks does not pay
-CLOCK = 2  # seconds by which file systems round the time of a file
+HELD_PIXELS = 48_000_000  # of all photographs in memory together; a larger one is alone there
+FEW = 8  # photographs; for so few, compiling the networks does not pay
+CLOCK = 2  # seconds: file systems round the time of a file to this
 TILE = 320  # pixels, the height of a contact sheet's photographs
 
 
@@ -54,13 +54,13 @@ class Job:
 def find(sources, output):
     """The photographs that the sources of a command line stand for.
 
-    Of a folder everything is taken, so that what cannot be coloured is named; hidden files and the
-    output folder are left out. A text file is a list of urls only where it is the one source.
+    All files of a folder are taken, so that those that cannot be coloured are named. Hidden files
+    and the output folder are left out. A text file is a list of urls only if it is the only source.
 
     Returns:
-        A list of (path, place): the file, which need not exist or be a photograph, and where it
-        belongs below the output folder. A list of `PhotoError`: sources that stand for nothing. The
-        number of earlier results that are left out; they are coloured where they are named alone.
+        A list of (path, place): the file, which need not exist or be a photograph, and its place
+        below the output folder. A list of `PhotoError`: sources that stand for nothing. The number
+        of earlier results that are left out; they are coloured only if they are named themselves.
 
     Raises:
         PhotoError: the only source stands for nothing.
@@ -93,7 +93,7 @@ def _find(source, output, alone, several_folders):
     if source in downloads.COLLECTIONS:
         return [(p, Path(p.name)) for p in downloads.find_photos(source)]
     if path.is_dir():
-        # Several folders may hold files of one name, so each gets a folder of its own.
+        # Several folders may hold files of the same name, so each gets a folder of its own.
         root = Path(path.resolve().name) if several_folders else Path()
         return [(p, root / p.relative_to(path)) for p in _files_in(path, output)]
     if glob.has_magic(source) and not path.exists():
@@ -106,7 +106,7 @@ def _find(source, output, alone, several_folders):
 
 
 def _files_in(folder, output):
-    """All files of a folder and its subfolders but hidden ones and those of the output folder."""
+    """All files of a folder and its subfolders, without hidden ones and the output folder."""
     results = None if _real(output) == _real(folder) else Path(_real(output))
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -115,7 +115,7 @@ def _files_in(folder, output):
 
 
 def _real(path):
-    """The same for all names of one file; `Path.resolve` fails where links lead in a circle."""
+    """One path for all names of a file; `Path.resolve` fails if links form a circle."""
     return os.path.realpath(path).lower()
 
 
@@ -125,22 +125,22 @@ def _real(path):
 def plan(found, output, kind=None, looks=("",), overwrite=False):
     """Decides which files the photographs become.
 
-    A result has its photograph's place below the output folder. It gets another name where that
-    file is a photograph to be coloured, another photograph's result, or anything else.
+    A result has its photograph's place below the output folder. It gets another name if the file
+    there is a photograph to be coloured, another photograph's result, or anything else.
 
     Args:
         found: of :func:`find`.
-        output: a folder; or a file, where its name ends as an image's.
-        kind: one of `SUFFIXES`; None is that of the file `output`, or "png".
-        looks: names that the results' names end with; a contact sheet comes with several.
-        overwrite: what is done is to be done again.
+        output: a folder; or a file, if its name has the ending of an image.
+        kind: one of `SUFFIXES`; None takes that of the file `output`, or "png".
+        looks: endings of the results' names; if there are several, there is a contact sheet, too.
+        overwrite: do again what is done.
 
     Returns:
         A list of `Job`.
 
     Raises:
-        PhotoError: `output` is a file, and there are several photographs, or it has another format
-            than `kind`, or it is there and is no result of this photograph.
+        PhotoError: `output` is a file, and there are several photographs, or its format is not
+            `kind`, or it exists and is not a result of this photograph.
     """
     counted = [(path, place, _pixels_of(path)) for path, place in found]
     named_kind = Image.registered_extensions().get(output.suffix.lower())
@@ -177,7 +177,7 @@ def plan(found, output, kind=None, looks=("",), overwrite=False):
 
 
 def _names(stem):
-    """The stem, and then others in its place."""
+    """The stem, and then names to use in its place."""
     yield stem
     yield f"{stem}-color"
     yield from (f"{stem}-color-{i}" for i in itertools.count(2))
@@ -199,7 +199,7 @@ def _state(target, path, page, taken):
 
 
 def _origin(path, page, target):
-    """Tells a photograph by where it lies, seen from its result; a hash, to give away no names."""
+    """Identifies a photograph by its path from the result, as a hash that reveals no names."""
     try:
         where = os.path.relpath(os.path.realpath(path), os.path.realpath(target.parent))
     except ValueError:  # on another drive
@@ -208,7 +208,7 @@ def _origin(path, page, target):
 
 
 def _pixels_of(path):
-    """Of each page of a file; [0] where the header cannot be read, which is said when it is."""
+    """The pixels of each page of a file; [0] if the header cannot be read: reading says why."""
     try:
         return photos.count_pixels(path)
     except PhotoError:
@@ -227,18 +227,19 @@ def check_jobs(jobs):
 def colorize_jobs(
     jobs, looks, extractor, strength=1.0, keep_grey=False, quality=95, hints_of=lambda photo: ()
 ):
-    """Colours photographs: while one is coloured, the next are read and the last ones written.
+    """Colours photographs. While one is coloured, the next are read and the previous are written.
 
     Args:
         jobs: of :func:`plan`.
         looks: for each look the (model, vividness) that makes it, as in `LOOKS`.
-        extractor, strength: as of :func:`koala_utils.colorize`.
-        keep_grey: results are twice as wide: the grey photograph, and beside it the coloured one.
+        extractor, strength: as for :func:`koala_utils.colorize`.
+        keep_grey: results show the grey photograph beside the coloured one, and are twice as wide.
         quality: of JPEGs, 1 to 100.
         hints_of: a function from a photograph's pixels to its hints.
 
     Yields:
-        (job, problem) in the order of the jobs: None, or the `PhotoError` that left it out.
+        (job, problem) in the order of the jobs; the problem is None, or the `PhotoError` for which
+        the photograph was left out.
 
     Raises:
         ExtractorError, WeightsError: as :func:`koala_utils.colorize`.

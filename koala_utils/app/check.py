@@ -20,7 +20,7 @@ def requirements():
 
 
 def check():
-    """Lines that describe the environment, and a list of problems, empty where all is well."""
+    """Lines that describe the environment, and a list of problems, empty if all is well."""
     lines, problems = [], []
     lines.append(f"koala_utils  {importlib.metadata.version(WANTED)}")
     lines.append(f"Python       {platform.python_version()} ({sys.executable})")
@@ -44,7 +44,7 @@ def check():
 
 
 def _hardware(problems):
-    try:  # after the versions, which are needed most when this import fails
+    try:  # after the versions, which help most if this import fails
         from koala_utils.backend import tf
         from koala_utils.training import best_dtype, machine
     except Exception as error:

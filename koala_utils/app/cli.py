@@ -10,13 +10,13 @@ from pathlib import Path
 
 from koala_utils.files import explain
 
-# TensorFlow's notices at the start would bury our own messages.
+# TensorFlow's notices at the start would hide our own messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 EXTRACTOR = (
     "a classifier, such as inception_resnet_v2, or several joined by + (default: a bundled one)"
 )
-GO_ON = ("prepare", "train", "adapt", "colorize")  # do not begin from the start when run again
+GO_ON = ("prepare", "train", "adapt", "colorize")  # continue when run again
 
 EXAMPLES = """examples:
   koala colorize grandparents.jpg -o colored
@@ -35,14 +35,14 @@ def main(arguments=None):
     """Runs a command.
 
     Returns:
-        The exit status: 0, 1 where something could not be done, 130 where it was interrupted.
+        The exit status: 0, 1 if something could not be done, 130 if it was interrupted.
 
     Raises:
-        SystemExit: of 2, for wrong usage.
+        SystemExit: with status 2, for wrong usage.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or a notebook's
-            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or of a notebook
+            stream.reconfigure(errors="backslashreplace")  # names of files may not be text
     warnings.filterwarnings("ignore", module="PIL")  # we describe a damaged file in our own words
     options = parser().parse_args(arguments)
     try:
@@ -75,7 +75,7 @@ def parser():
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(run, text, **options):
-        """Begins a command: the parser, and a function that adds an option with its default."""
+        """Starts a command: its parser, and a function that adds an option with its default."""
         options.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
         description = text[0].upper() + text[1:] + "."
         sub = commands.add_parser(run.__name__, help=text, description=description, **options)
@@ -189,7 +189,7 @@ def _colorize_grammar(command):
 
 
 def _number(kind, low, high, wanted):
-    """A function of an argument's text that returns its number, or says what is wanted instead."""
+    """A function from an argument's text to its number; its error says what is expected."""
 
     def parse(text):
         with contextlib.suppress(ValueError):
@@ -256,8 +256,8 @@ def colorize(options):
         rgba = strokes.rgb if opaque else np.dstack([strokes.rgb, strokes.alpha])
         return options.hint + from_strokes(rgba, photo.shape)
 
-    def say(line, stream):  # above the bar, where there is one
-        if stream:  # None where it is closed
+    def say(line, stream):  # above the bar, if there is one
+        if stream:  # None if it is closed
             tqdm.write(line.encode("utf-8", "backslashreplace").decode(), file=stream)
 
     for problem in problems:
@@ -270,7 +270,7 @@ def colorize(options):
         results = batch.check_jobs(todo)
         if todo and not options.dry_run:
             extractor = _extractor(options)
-            bar.reset()  # the time left is the photographs'
+            bar.reset()  # so that the remaining time counts photographs only
             bar.set_description("colouring")
             look = options.strength, options.keep_grey, options.quality, hints_of
             results = batch.colorize_jobs(todo, looks, extractor, *look)
@@ -393,7 +393,7 @@ def evaluate(options):
 
 
 def _sheets_of_grey(paths, chosen, options):
-    """Historical photographs: nothing to measure, everything to see."""
+    """Historical photographs: they have no truth to measure, so their sheets are only looked at."""
     from koala_utils import evaluation, notebook
 
     methods = {"grey": evaluation.grey_baseline, **evaluation.model_methods(*chosen)}

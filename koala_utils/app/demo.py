@@ -1,12 +1,12 @@
-"""Widgets: colour one's own photographs, and take the colour Turing test.
+"""Widgets: colour your own photographs, and take the colour Turing test.
 
 They run in a notebook, and as pages of their own behind Voilà (`make demo`, `make study`). The
-controls are native elements of the browser, which `demo.js` draws through anywidget: those of
-ipywidgets have no name for a screen reader, and its upload sends a file of any size. TensorFlow is
-imported when a page is shown and not with this module, so the page need not wait for it.
+controls are native elements of the browser, which `demo.js` draws through anywidget. The controls
+of ipywidgets have no name for a screen reader, and its upload sends a file of any size. TensorFlow
+is imported when a page is shown and not with this module, so the page need not wait for it.
 
-Photographs stay in the memory of the kernel, and each page has its own. Nothing is written but a
-download, for a moment, in a temporary folder, and the answers of the study.
+Photographs stay in the memory of the kernel, and each page has its own kernel. Only two things are
+written: a download, for a moment, in a temporary folder; and the answers of the study.
 """
 
 import base64
@@ -37,7 +37,7 @@ MAX_PIXELS = 50_000_000  # of an uploaded photograph: what a telephone's camera 
 MAX_UPLOADS = 20  # kept at a time
 MAX_HINTS = 100  # on one photograph
 PER_COLLECTION = 12  # photographs of the gallery, spread over a larger collection
-# None that starts another program, as PostScript does. A telephone sends its HEIC as one of these.
+# No format that starts another program, such as PostScript. A telephone sends HEIC as one of these.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP")
 PREVIEW = 560  # pixels, side of a square of a preview's area
 ROUGH = 320  # the same while a slider moves, so that the picture follows at once
@@ -67,7 +67,7 @@ class Part(anywidget.AnyWidget):
     label = _synced(traitlets.Unicode())  # what a screen reader calls it
     hint = _synced(traitlets.Unicode())
 
-    def __repr__(self):  # a notebook is saved with it
+    def __repr__(self):  # it is saved in the notebook
         return f"{type(self).__name__}({self.label!r})"
 
 
@@ -80,7 +80,7 @@ class Slider(Part):
     max = _synced(traitlets.Float(1.0))
     step = _synced(traitlets.Float(0.01))
     unit = _synced(traitlets.Unicode("%"))
-    moving = _synced(traitlets.Bool(False))  # until it is let go
+    moving = _synced(traitlets.Bool(False))  # True until the slider is released
     low = _synced(traitlets.Unicode())  # what the two ends mean
     high = _synced(traitlets.Unicode())
 
@@ -94,12 +94,12 @@ class Tiles(Part):
 
 
 class Uploads(Part):
-    """Takes files, dropped or chosen, and says how far the work is and what went wrong."""
+    """Takes dropped or chosen files, and shows the progress and what went wrong."""
 
     part = _synced(traitlets.Unicode("uploads"))
     accept = _synced(traitlets.Unicode(",".join(f"image/{kind.lower()}" for kind in FORMATS)))
     max_bytes = _synced(traitlets.Int(MAX_BYTES))
-    busy = _synced(traitlets.Unicode())  # what is being done; empty where nothing is
+    busy = _synced(traitlets.Unicode())  # what is being done; empty if nothing is
     progress = _synced(traitlets.Float(0.0))
     messages = _synced(traitlets.List(traitlets.Unicode()))
 
@@ -118,7 +118,7 @@ class Hinted(Wipe):
 
     part = _synced(traitlets.Unicode("hinted"))
     size = _synced(traitlets.List([1, 1]))  # width and height of the photograph
-    hints = _synced(traitlets.List())  # the page asks for others by a message
+    hints = _synced(traitlets.List())  # the page asks for changes by a message
     answered = _synced(traitlets.Any(0))  # the number of the last such message
     undoable = _synced(traitlets.Bool(False))
     offers = _synced(traitlets.Dict())  # the place "x", "y", and its "colors": [colour, share] each
@@ -126,7 +126,7 @@ class Hinted(Wipe):
 
 
 class Download(Part):
-    """A button; what it downloads is sent to it when it asks."""
+    """A button; the file is sent to it when it asks for it."""
 
     part = _synced(traitlets.Unicode("download"))
     busy = _synced(traitlets.Bool(False))
@@ -197,13 +197,13 @@ def _tile(title, rgb, size=THUMBNAIL):
 
 @dataclass(eq=False)
 class Entry:
-    """A photograph of the demo: of the gallery, or uploaded."""
+    """A photograph of the demo, from the gallery or uploaded."""
 
     name: str  # of its file
     source: Path | bytes
     shape: tuple = ()  # (H, W) at full size
     picture: tuple = ()  # where the picture lies in it, as in `colorizer.Prediction`
-    predictions: dict = field(default_factory=dict)  # of its preview, by model; at first empty
+    predictions: dict = field(default_factory=dict)  # of its preview, by model; empty at first
     hints: list = field(default_factory=list)  # as `colorize` takes them
     past: list = field(default_factory=list)  # the hints before each change
 
@@ -213,7 +213,7 @@ class Entry:
 
     @property
     def title(self):
-        """What a person calls it: an upload's file name, a bundled photograph's words."""
+        """Its name for people: an upload's file name, or words for a bundled photograph."""
         return self.name if self.uploaded else self.source.stem.replace("_", " ")
 
     def read(self):
@@ -252,7 +252,7 @@ def _check_size(name, size):
 
 
 def _plain(name):
-    """A file name to show and to download under: no folders, no control characters, not endless."""
+    """A file name for display and download: no folders, no control characters, limited length."""
     name = str(name).replace("\\", "/").split("/")[-1]
     name = "".join(letter for letter in name if letter.isprintable())
     stem, dot, suffix = name.rpartition(".")
@@ -268,10 +268,10 @@ def _spread(paths, count):
 
 
 class Demo(Panel):
-    """Colours photographs of one's own, or of the bundled ones, and lets one turn the knobs.
+    """Colours your own photographs or the bundled ones, with controls for the colours.
 
-    The network runs once per photograph. What the sliders change is rendered from its answer, at
-    the size of a preview. Only a download has the photograph's own size.
+    The network runs once per photograph. When a slider moves, a preview is rendered from the same
+    answer. Only a download has the photograph's own size.
 
     Args:
         collections: names of collections, or folders, whose photographs are offered.
@@ -323,7 +323,7 @@ class Demo(Panel):
 
     @contextlib.contextmanager
     def _silently(self):
-        """Context in which the demo sets controls, and nothing follows from it."""
+        """Context in which the demo sets controls without any reaction."""
         before, self._following = self._following, False
         try:
             yield
@@ -365,7 +365,7 @@ class Demo(Panel):
         self.choose(entry)
 
     def lend(self, entry):
-        """Colours the photograph with the meaning of another entry; None gives its own back."""
+        """Colours the photograph with the embedding of another entry; None restores its own."""
         from koala_utils import colorizer
 
         self.lent = {}
@@ -396,7 +396,7 @@ class Demo(Panel):
         self._show()
 
     def undo_hints(self):
-        """Takes the last change of the hints back."""
+        """Undoes the last change of the hints."""
         if self.current.past:
             self.current.hints = self.current.past.pop()
             self._show()
@@ -417,7 +417,7 @@ class Demo(Panel):
         self.wipe.offers = {"x": x, "y": y, "colors": colors}
 
     def png(self):
-        """What is shown at the photograph's full size: its file name and the bytes of a PNG."""
+        """The shown photograph at full size: its file name and the bytes of a PNG."""
         photo, metadata = self.current.read()
         whole = _resized(self._prediction(self.model), photo, self.current.picture)
         with tempfile.TemporaryDirectory() as folder:
@@ -444,7 +444,7 @@ class Demo(Panel):
         """The hints on koala-plus's small copy of the photograph, as `hints.on_copy` gives them.
 
         Raises:
-            PhotoError: too many, or one that is none, or one on a film's edge.
+            PhotoError: too many hints, an invalid one, or one on a film's edge.
         """
         from koala_utils.hints import HintError, on_copy
 
@@ -533,7 +533,8 @@ class Demo(Panel):
             self._take_part(message, buffers)
 
     def _take_part(self, message, buffers):
-        """A part of a file. Nothing is sent of one that is too large, and no more is kept."""
+        """Takes a part of a file. The page sends nothing of a file that is too large, and more than
+        the announced size is not kept."""
         if message["start"] == 0:
             self._arriving = bytearray()
             if message["number"] == 0:
@@ -552,7 +553,7 @@ class Demo(Panel):
             self.uploads.messages = []
             with self._working():
                 self.choose(self.entries[index])
-            with self._silently():  # what could not be shown may be chosen again
+            with self._silently():  # a photograph that could not be shown may be chosen again
                 self.gallery.selected = self.entries.index(self.current) if self.current else -1
 
     def _lender_chosen(self, lender):
@@ -566,7 +567,7 @@ class Demo(Panel):
         self._show()
 
     def _hint_asked(self, _, message, buffers):
-        """The page changed the hints, wants the last ones back, or asks what is likely where."""
+        """The page changed the hints, wants to undo, or asks for the likely colours at a place."""
         if self.current and message["kind"] in ("hints", "undo", "offer"):
             self.wipe.messages = []
             with self._working(control=self.wipe):
@@ -591,14 +592,14 @@ class Demo(Panel):
     # What it says.
 
     def _report(self, what, share):
-        """Says what is being done, and how far the whole batch of files is."""
+        """Shows what is being done, and the progress of the whole batch of files."""
         number, count = self._batch
         self.uploads.busy = what if count == 1 or not what else f"{what} ({number + 1} of {count})"
         self.uploads.progress = (number + share) / count
 
     @contextlib.contextmanager
     def _working(self, batch=(0, 1), control=None):
-        """Context in which an error becomes a sentence beside the upload, or another control, and
+        """Context in which an error becomes a sentence beside the upload or another control, and
         the page goes on.
         """
         self._batch, said = batch, []
@@ -618,7 +619,7 @@ class Demo(Panel):
 
 
 def _load():
-    """Imports TensorFlow and builds the networks: colours something small."""
+    """Imports TensorFlow and builds the networks by colouring something small."""
     from koala_utils import colorizer
 
     something = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
@@ -637,7 +638,7 @@ def _shrunk(prediction, size):
 
 
 def _resized(prediction, photo, picture):
-    """The same prediction for another copy of the photograph; both share what spreads hints."""
+    """The same prediction for another copy of the photograph; both share one `Spreader`."""
     result = replace(prediction, photo=photo, picture=picture)
     vars(result)["spreader"] = prediction.spreader  # factorized once per photograph and model
     return result
@@ -672,7 +673,7 @@ class Study(Panel):
     Args:
         paths: of colour photographs; None takes those of :func:`study_photographs`.
         answers: the csv file to which each answer is appended.
-        seed: of the draw; None draws anew for every person.
+        seed: of the random draw; None draws anew for every person.
     """
 
     def __init__(self, paths=None, answers=WORK / "study.csv", seed=None):
@@ -698,19 +699,19 @@ class Study(Panel):
         self.question.on_msg(self._received)
 
     def prepare(self):
-        """Begins to colour, in the background."""
+        """Starts colouring in the background."""
         if not self.pictures:
             self.pictures = [self._pool.submit(study_picture, *shown) for shown in self.shown]
 
     def start(self, seconds):
-        """Shows the first photograph; each for so many seconds, or until it is answered with 0."""
+        """Shows the first photograph, each for this many seconds; 0 is until it is answered."""
         self.prepare()
         self.question.seconds = seconds
         self.remove_class("koala-intro")
         self._ask()
 
     def answer(self, real, seconds):
-        """Keeps an answer, and shows the next photograph, or in the end what all answers say."""
+        """Keeps an answer and shows the next photograph, or at the end the result of all."""
         path, recolored = self.shown[len(self.given)]
         seconds = round(float(seconds), 2)
         given = study.Answer(self.session, path.stem, recolored, bool(real), seconds)
@@ -760,7 +761,7 @@ class Study(Panel):
 
 
 def study_photographs():
-    """Colour photographs: the test collection where it is at hand, else the bundled ones."""
+    """Colour photographs: the test collection if it is at hand, else the bundled ones."""
     return downloads.find_photos("test" if downloads.is_at_hand("test") else "bundled")
 
 

@@ -1,8 +1,8 @@
 """The colour Turing test: can people tell recoloured photographs from real ones?
 
 The user study of Deep Koalarization (Section 4.2 of arXiv 1712.03400): 41 people were shown 12
-photographs, some of them recoloured, and took 45.87 % of the recoloured ones for real. Here it can
-be repeated. The answers stay in a local file.
+photographs, some of them recoloured, and took 45.87 % of the recoloured ones for real. This module
+repeats it. The answers stay in a local file.
 """
 
 from collections import defaultdict
@@ -41,7 +41,7 @@ def draw(paths, seed, count=PHOTOGRAPHS):
 
 
 def append_answer(answer, path):
-    """Adds an answer to the file, which is begun where there is none."""
+    """Adds an answer to the file, which is created if it does not exist."""
     row = asdict(answer)
     flags = {key: int(row[key]) for key in ("recolored", "taken_for_real")}
     write_rows([row | flags], path, append=True)
@@ -69,8 +69,8 @@ def read_answers(path):
 def share_taken_for_real(answers):
     """The share of photographs taken for real, with its 95 % Wilson interval: (share, low, high).
 
-    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference" (1927); the
-    interval is good for few answers, too. None without answers.
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference" (1927). The
+    interval is also good for few answers. None without answers.
     """
     if not answers:
         return None
@@ -80,7 +80,7 @@ def share_taken_for_real(answers):
 
 
 def report(answers):
-    """What the answers say, as lines of text: over all beside the paper's, then per photograph."""
+    """The result as lines of text: all answers beside the paper's share, then per photograph."""
     recolored, real = ([a for a in answers if a.recolored == kind] for kind in (True, False))
     people = len({answer.session for answer in answers})
     lines = [
