@@ -368,7 +368,7 @@ def test_photographs_are_prepared_trained_on_and_evaluated(koala, tmp_path):
         weights,
     )
     assert status == 0
-    for method in ("| grey | 1.000", "| mean color |", "| koala |"):
+    for method in ("| grey | 1.000", "| mean color |", "| run/koala |"):
         assert method in out and method in (tmp_path / "evaluation" / "table.md").read_text()
     assert len((tmp_path / "evaluation" / "scores.csv").read_text().splitlines()) == 1 + 2 * 3
     assert read_photo(tmp_path / "sheets" / "sheet-00.jpg").shape[0] == 2 * 200

@@ -256,13 +256,7 @@ def colorize_jobs(
         return photo, photo.deep if deep else photo.rgb
 
     def predict(pixels):
-        predictions, embedding = {}, None
-        for model in models:
-            predictions[model] = colorizer.predict(
-                pixels, model, extractor, embedding=embedding, few=few
-            )
-            embedding = predictions[model].embedding
-        return predictions
+        return {model: colorizer.predict(pixels, model, extractor, few=few) for model in models}
 
     def write(job, photo, predictions):
         tiles = {"photograph": photo.rgb}

@@ -519,7 +519,7 @@ class Demo(Panel):
         self._report(f"Colouring {entry.title} …", 0.5)
         plus = colorizer.predict(photo)
         self._report(f"Colouring {entry.title} …", 0.8)
-        koala = colorizer.predict(photo, "koala", embedding=plus.embedding)
+        koala = colorizer.predict(photo, "koala")
         entry.shape, entry.picture = photo.shape[:2], plus.picture
         entry.predictions = {each.network: _shrunk(each, PREVIEW) for each in (plus, koala)}
 
