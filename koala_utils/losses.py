@@ -13,9 +13,9 @@ def squared_error(chroma, output):
     return ops.mean(ops.square(output - chroma))
 
 
-def ab_error(truth, output):
+def ab_error(chroma, output):
     """The mean squared error of chroma in [-1, 1]; of koala-plus at vividness 0."""
-    return ops.mean(ops.square(chroma_of(output) - truth[..., :2]))
+    return ops.mean(ops.square(chroma_of(output) - chroma))
 
 
 def cross_entropy(chroma, logits):
@@ -66,12 +66,12 @@ def loss_for(options):
         options: a dict with "model" and "mean_error".
 
     Returns:
-        A function of (truth, output); truth is chroma and lightness, (N, H, W, 3).
+        A function of (chroma, output).
     """
     own, mean_error = LOSSES[options["model"]], options["mean_error"]
 
-    def loss(truth, output):
-        total = own(truth[..., :2], output)
-        return total + mean_error * ab_error(truth, output) if mean_error else total
+    def loss(chroma, output):
+        total = own(chroma, output)
+        return total + mean_error * ab_error(chroma, output) if mean_error else total
 
     return loss

@@ -132,10 +132,9 @@ def train(
     def batches(first_epoch, count):
         share = workers.index, workers.count
         first, count = first_epoch * passes, count * passes
-        data = records.training_batches(
+        return records.training_batches(
             records_folder, options["crop"], batch, options["seed"], first, count, share
         )
-        return data.map(_with_lightness)
 
     each_epoch = [keras.callbacks.SwapEMAWeights()] if average else []
     each_epoch += [cluster.MeanLogs(workers), RatioToGrey(validation)]
@@ -155,7 +154,7 @@ def train(
         steps,
         records_folder,
         batches,
-        validation.map(_with_lightness),
+        validation,
         trained_part(network),
         options["model"],
         [*each_epoch, *callbacks],
@@ -204,7 +203,7 @@ def adapt(
     teacher, student = classifier_for(size), classifier_for(size)
     if start_from:
         load_weights(student, start_from)
-    teacher, learner = _logits_and_features(teacher), _logits_and_features(student)
+    teacher, learner = logits_and_features(teacher), logits_and_features(student)
 
     def example(grey, rgb):
         return tf.repeat(grey, 3, axis=-1) * 2 - 1, teacher(rgb * 2 - 1, training=False)
@@ -236,7 +235,7 @@ def adapt(
     return student, history
 
 
-def _logits_and_features(classifier):
+def logits_and_features(classifier):
     """The classifier as a model of its logits and pooled features together: (N, 1000 + 1280)."""
     features = classifier.get_layer("pooling").output
     both = keras.ops.concatenate([classifier.output, features], axis=-1)
@@ -396,14 +395,9 @@ def full_batches(records_folder, batch):
     return count
 
 
-def ab_errors(truth, output):
+def ab_errors(chroma, output):
     """The squared error of each photograph's chroma in [-1, 1]: (N,)."""
-    return keras.ops.mean((chroma_of(output) - truth[..., :2]) ** 2, axis=(1, 2, 3))
-
-
-def _with_lightness(inputs, chroma):
-    """The truth in the form of the losses, (N, H, W, 3): chroma and lightness."""
-    return inputs, tf.concat([chroma, inputs[0]], axis=-1)
+    return keras.ops.mean((chroma_of(output) - chroma) ** 2, axis=(1, 2, 3))
 
 
 def cosine(rate, steps):

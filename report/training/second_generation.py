@@ -27,6 +27,7 @@ from koala_utils.backend import keras, tf
 from koala_utils.embedding import classifier_for, load_extractor, standardize
 from koala_utils.losses import agreement, distillation
 from koala_utils.photos import is_nearly_grey
+from koala_utils.training import logits_and_features
 from koala_utils.weights import load_weights, save_weights
 
 SIDE = 144  # pixels of the stored squares
@@ -197,11 +198,7 @@ def train_student(squares, collections, output, steps, learning_rate):
     teacher = load_extractor("efficientnet_lite2")
     student = classifier_for(None, "efficientnet_lite2")
 
-    def both(model):
-        outputs = [model.output, model.get_layer("pooling").output]
-        return keras.Model(model.input, keras.ops.concatenate(outputs, axis=-1))
-
-    teacher, learner = both(teacher), both(student)
+    teacher, learner = logits_and_features(teacher), logits_and_features(student)
     call = tf.function(lambda rgb: teacher(rgb * 2 - 1, training=False))
     wanted = in_batches(call, squares, 260)
 
