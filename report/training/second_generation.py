@@ -3,6 +3,7 @@
     python second_generation.py store STORE --photographs SHARED --slides kodachrome.csv
     python second_generation.py student STORE -o efficientnet_lite2_grey.safetensors …
     python second_generation.py decoder STORE -o koala-plus.safetensors …
+    python second_generation.py validate STORE -o koala-plus.safetensors …
     python second_generation.py koala STORE --old FIRST -o koala.safetensors …
 
 README.md beside it has the numbers of steps and the learning rates.
@@ -25,6 +26,7 @@ from PIL import Image
 from koala_utils import film, lab, network, quantization, records
 from koala_utils.backend import keras, tf
 from koala_utils.embedding import classifier_for, load_extractor, standardize
+from koala_utils.evaluation import colorfulness
 from koala_utils.losses import agreement, distillation
 from koala_utils.photos import is_nearly_grey
 from koala_utils.training import logits_and_features
@@ -41,6 +43,18 @@ SHARES = {
     "imagenet_sample": 2800,
     "flickr8k": 7267,
     "kodachrome": 1600,
+    "tiny_imagenet": 10000,
+}
+# The photographs of Tiny ImageNet have 64 px, so nearly all of one is a window.
+WINDOWS = {"tiny_imagenet": 0.9}
+# Photographs that choose among trainings, at the size at which they are coloured.
+VALIDATION = {
+    "val-imagenette": slice(None, None, 4),
+    "val-flickr8k": slice(None, None, 2),
+    "kodachrome": slice(None),
+    "scenes": slice(None, None, 2),
+    "imagenet_sample": slice(None),
+    "tiny_imagenet": slice(None, None, 5),
 }
 
 
@@ -50,11 +64,12 @@ SHARES = {
 def store(shared, folder):
     """Collections of photographs -> one array of squares each, uint8 (N, SIDE, SIDE, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in SHARES:
+    for name in [*SHARES, *(name for name in VALIDATION if name not in SHARES)]:
+        side = SIDE if name in SHARES else LOOK
         squares, names = [], []
         for path, content in contents(shared, name):
             photo = Image.open(io.BytesIO(content)).convert("RGB")
-            square = np.asarray(nearly_square(photo).resize((SIDE, SIDE), Image.LANCZOS))
+            square = np.asarray(nearly_square(photo).resize((side, side), Image.LANCZOS))
             if not is_nearly_grey(square):
                 squares.append(square)
                 names.append(path)
@@ -67,7 +82,8 @@ def contents(shared, name):
         for path in sorted((shared / "kodachrome" / "train").glob("*.jpg")):
             yield path.name, path.read_bytes()
         return
-    with tarfile.open(shared / f"train-{name}.tar") as archive:
+    tar = name if name.startswith("val-") else f"train-{name}"
+    with tarfile.open(shared / f"{tar}.tar") as archive:
         for member in archive:
             if member.isfile() and member.name.lower().endswith((".jpg", ".jpeg", ".png")):
                 yield member.name, archive.extractfile(member).read()
@@ -81,25 +97,42 @@ def nearly_square(photo):
     return photo.crop((left, top, left + across, top + down))
 
 
-def load(folder, table):
-    """The squares and their collections; every twelfth run of slides and 5 % of two others stay
-    out, for validation.
+def kept(name, folder, table):
+    """Which squares of a collection train; the others choose among trainings: bool (N,).
+
+    Every twelfth run of slides stays out, and every twentieth photograph of three others.
     """
+    names = (folder / f"{name}.txt").read_text(encoding="utf-8").split("\n")
+    train = np.ones(len(names), bool)
+    if name == "kodachrome":
+        with table.open(newline="", encoding="utf-8") as lines:
+            runs = {Path(row["file"]).name: int(row["run"]) for row in csv.DictReader(lines)}
+        of_each = np.array([runs[file] for file in names])
+        train = ~np.isin(of_each, sorted(set(of_each))[4::12])
+    elif name in ("scenes", "imagenet_sample", "tiny_imagenet"):
+        train[19::20] = False
+    return train
+
+
+def load(folder, table):
+    """The squares that train, and the collection of each."""
     squares, collections = [], []
-    with table.open(newline="", encoding="utf-8") as lines:
-        runs = {Path(row["file"]).name: int(row["run"]) for row in csv.DictReader(lines)}
     for name in SHARES:
-        photos = np.load(folder / f"{name}.npy")
-        kept = np.ones(len(photos), bool)
-        if name == "kodachrome":
-            files = (folder / f"{name}.txt").read_text(encoding="utf-8").split("\n")
-            of_each = np.array([runs[file] for file in files])
-            kept = ~np.isin(of_each, sorted(set(of_each))[4::12])
-        elif name in ("scenes", "imagenet_sample"):
-            kept[19::20] = False
-        squares.append(photos[kept])
-        collections += [name] * kept.sum()
+        train = kept(name, folder, table)
+        squares.append(np.load(folder / f"{name}.npy")[train])
+        collections += [name] * train.sum()
     return np.concatenate(squares), np.array(collections)
+
+
+def load_validation(folder, table):
+    """The squares of each part of the validation, by name."""
+    parts = {}
+    for name, some in VALIDATION.items():
+        squares = np.load(folder / f"{name}.npy")
+        if name in SHARES:
+            squares = squares[~kept(name, folder, table)]
+        parts[name] = squares[some]
+    return parts
 
 
 def draws(collections, seed):
@@ -121,13 +154,14 @@ def windows(squares, collections, extra, crop, part, seed):
 
     Args:
         crop: side in pixels of the windows that come out.
-        part: mean side of a window as a share of the photograph's.
+        part: mean side of a window as a share of the photograph's, where `WINDOWS` has none.
     """
     random = np.random.default_rng(seed)
 
     def one():
         for i in draws(collections, seed):
-            side = round(SIDE * min(1, part * np.exp(random.uniform(-0.3, 0.3))))
+            mean = WINDOWS.get(collections[i], part)
+            side = round(SIDE * min(1, mean * np.exp(random.uniform(-0.3, 0.3))))
             top, left = random.integers(0, SIDE - side + 1, 2)
             window = squares[i, top : top + side, left : left + side]
             window = window[:, ::-1] if random.random() < 0.5 else window
@@ -155,8 +189,11 @@ def in_batches(function, squares, size):
 # ---------------------------------------------------------------- trainings
 
 
-def minimize(variables, loss_of, batches, steps, learning_rate, momentum):
-    """Adam with a warm-up and a cosine; gives `variables` their running average at the end."""
+def minimize(variables, loss_of, batches, steps, learning_rate, momentum, save):
+    """Adam with a warm-up and a cosine; gives `variables` their running average at the end.
+
+    `save()` is called every 500 steps and at the end, while `variables` hold the average.
+    """
     warm = min(150, steps // 10)
     rate = keras.optimizers.schedules.CosineDecay(
         learning_rate / 10, steps - warm, 0.02, warmup_target=learning_rate, warmup_steps=warm
@@ -185,8 +222,14 @@ def minimize(variables, loss_of, batches, steps, learning_rate, momentum):
                 flush=True,
             )
             losses = []
-    for average, variable in zip(averages, variables, strict=True):
-        variable.assign(average)
+        if number % 500 == 0 or number == steps:
+            present = [variable.numpy() for variable in variables]
+            for average, variable in zip(averages, variables, strict=True):
+                variable.assign(average)
+            save()
+            if number < steps:
+                for value, variable in zip(present, variables, strict=True):
+                    variable.assign(value)
 
 
 def seed_of(number, salt):
@@ -211,27 +254,32 @@ def train_student(squares, collections, output, steps, learning_rate):
         return distillation(tf.cast(truth, tf.float32), said)
 
     batches = windows(squares, collections, wanted, SIDE, 0.9, seed=0)
-    minimize(learner.trainable_variables, loss, batches, steps, learning_rate, momentum=0)
+    save = lambda: save_weights(student, output, {"steps": steps})  # noqa: E731
+    minimize(learner.trainable_variables, loss, batches, steps, learning_rate, 0, save)
     grey = lambda rgb: learner(tf.repeat(film.to_grey(rgb), 3, -1) * 2 - 1, training=False)  # noqa: E731
     some = slice(None, None, 50)
     said = in_batches(tf.function(grey), squares[some], 260).astype(np.float32)
     print("agreement", float(tf.reduce_mean(agreement(wanted[some].astype(np.float32), said))))
-    save_weights(student, output, {"steps": steps})
 
 
-def embeddings(squares):
-    """What the bundled classifier says of the grey photographs: float16 (N, 1000)."""
+def embeddings(squares, file):
+    """What the bundled classifier says of the grey photographs: float16 (N, 1000).
+
+    `file` keeps them for the next run.
+    """
+    if file.exists() and len(np.load(file, mmap_mode="r")) == len(squares):
+        return np.load(file)
     plus = network.build_plus()
     network.load_encoder(plus)
     call = lambda rgb: plus.get_layer("encoder")(  # noqa: E731
         lab.lightness(film.to_grey(rgb)), training=False
     )[-1]
-    return standardize(in_batches(tf.function(call), squares, LOOK).astype(np.float32)).astype(
-        np.float16
-    )
+    vectors = standardize(in_batches(tf.function(call), squares, LOOK).astype(np.float32))
+    np.save(file, vectors.astype(np.float16))
+    return np.load(file)
 
 
-def train_decoder(squares, collections, output, steps, learning_rate, start_from=None):
+def train_decoder(squares, collections, vectors, output, steps, learning_rate, start_from=None):
     """koala-plus: cross-entropy of the bins, and 100 times the squared error of their mean."""
     plus = network.build_plus(dtype="mixed_bfloat16")
     network.load_encoder(plus)
@@ -253,18 +301,56 @@ def train_decoder(squares, collections, output, steps, learning_rate, start_from
             (mean - chroma) ** 2
         )
 
-    batches = windows(squares, collections, embeddings(squares), 128, 128 / 224, seed=5)
-    minimize(decoder.trainable_variables, loss, batches, steps, learning_rate, momentum=0.998)
-    save_weights(decoder, output, {"model": "koala-plus", "mean_error": 100})
+    batches = windows(squares, collections, vectors, 128, 128 / 224, seed=steps)
+    save = lambda: save_weights(decoder, output, {"model": "koala-plus", "mean_error": 100})  # noqa: E731
+    minimize(decoder.trainable_variables, loss, batches, steps, learning_rate, 0.998, save)
 
 
-def train_koala(squares, collections, old, output, steps, learning_rate):
+def validate(parts, weights):
+    """Squared ab error over grey's, and colourfulness over the truth's, of each part."""
+    plus = network.build_plus()
+    network.load_encoder(plus)
+    load_weights(plus.get_layer("decoder"), weights)
+    own = network.with_own_embedding(plus)
+    logits_of = tf.function(lambda lightness: own(lightness, training=False)[0])
+    lines = []
+    for name, squares in parts.items():
+        lines.append(measured(logits_of, squares))
+        print(f"{name:16}", *(f"{value:.3f}" for value in lines[-1]), flush=True)
+    print(f"{'mean':16}", *(f"{value:.3f}" for value in np.mean(lines, axis=0)))
+
+
+def measured(logits_of, squares):
+    """Ratios at the vividness 0, 0.5 and 1, then the colourfulness at 0.5 and 1."""
+    errors, colours = np.zeros(3), np.zeros(3)
+    grey, colour = 0.0, 0.0
+    for start in range(0, len(squares), 16):
+        rgb = tf.cast(squares[start : start + 16], tf.float32) / 255
+        rgb = tf.clip_by_value(tf.image.resize(rgb, (224, 224), antialias=True), 0, 1)
+        lightness, truth = lab.lightness(film.to_grey(rgb)), lab.chroma(rgb)
+        logits = logits_of(lightness)
+        grey += float(tf.reduce_sum(truth**2))
+        colour += sum(colorfulness(photo) for photo in as_bytes(rgb))
+        for i, vividness in enumerate((0, 0.5, 1)):
+            said = network.chroma_of(logits, vividness)
+            errors[i] += float(tf.reduce_sum((said - truth) ** 2))
+            colours[i] += sum(
+                colorfulness(photo) for photo in as_bytes(lab.to_rgb(lightness, said))
+            )
+    return [*errors / grey, *colours[1:] / colour]
+
+
+def as_bytes(rgb):
+    return (np.asarray(rgb) * 255).astype(np.uint8)
+
+
+def train_koala(squares, collections, vectors, old, output, steps, learning_rate):
     """The paper's network: its fusion is moved to the new embedding, then all of it is trained.
 
     The old fusion multiplied MobileNetV2's embedding with a matrix. A ridge regression finds the
     matrix that gives most nearly the same from the new embedding.
     """
-    model, vectors = network.build_network(dtype="mixed_bfloat16"), embeddings(squares)
+    model = network.build_network(dtype="mixed_bfloat16")
     load_weights(model, old / "koala.safetensors")
     before = keras.applications.MobileNetV2(weights=None, classifier_activation=None)
     load_weights(before, old / "mobilenet_v2_grey.safetensors")
@@ -285,15 +371,16 @@ def train_koala(squares, collections, old, output, steps, learning_rate):
         return tf.reduce_mean((model([grey, vector], training=True) - lab.chroma(rgb)) ** 2)
 
     batches = windows(squares, collections, vectors, 96, 0.75, seed=0)
-    minimize(model.trainable_variables, loss, batches, steps, learning_rate, momentum=0.995)
-    save_weights(model, output, {"model": "koala", "extractor": "efficientnet_lite2_grey"})
+    facts = {"model": "koala", "extractor": "efficientnet_lite2_grey"}
+    save = lambda: save_weights(model, output, facts)  # noqa: E731
+    minimize(model.trainable_variables, loss, batches, steps, learning_rate, 0.995, save)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["store", "student", "decoder", "koala"])
+    parser.add_argument("what", choices=["store", "student", "decoder", "koala", "validate"])
     parser.add_argument("folder", type=Path, help="of the stored squares")
-    parser.add_argument("-o", "--output", type=Path, help="safetensors file")
+    parser.add_argument("-o", "--output", type=Path, help="safetensors file; validate reads it")
     parser.add_argument("--photographs", type=Path, help="folder of the collections' archives")
     parser.add_argument("--slides", type=Path, help="kodachrome.csv", required=True)
     parser.add_argument("--steps", type=int)
@@ -304,14 +391,19 @@ def main():
     if options.what == "store":
         store(options.photographs, options.folder)
         return
-    photographs = load(options.folder, options.slides)
+    if options.what == "validate":
+        validate(load_validation(options.folder, options.slides), options.output)
+        return
+    squares, collections = load(options.folder, options.slides)
     how = options.output, options.steps, options.learning_rate
     if options.what == "student":
-        train_student(*photographs, *how)
-    elif options.what == "decoder":
-        train_decoder(*photographs, *how, options.start_from)
+        train_student(squares, collections, *how)
+        return
+    vectors = embeddings(squares, options.folder / "embeddings.npy")
+    if options.what == "decoder":
+        train_decoder(squares, collections, vectors, *how, options.start_from)
     else:
-        train_koala(*photographs, options.old, *how)
+        train_koala(squares, collections, vectors, options.old, *how)
 
 
 if __name__ == "__main__":
