@@ -101,6 +101,11 @@ def prepare(
         raise PhotoError("no photographs are given, so there is nothing to prepare.")
     folder, (index, parts) = Path(folder), part
     group_of = read_groups(groups, paths) if groups else {}
+    if held_out and not groups:
+        raise RecordsError(
+            "groups are to be held out, but no table says which photograph is in which;"
+            " give groups as TABLE.csv:COLUMN."
+        )
     if unknown := set(held_out) - set(group_of.values()):
         raise RecordsError(
             f"no photograph is in the groups to be held out: {', '.join(sorted(unknown))}."

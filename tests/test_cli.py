@@ -192,6 +192,7 @@ def test_strength_is_passed_on(koala, album, model_file, tmp_path):
             ["prepare", "bundled", "-o", "records", "--extractor", "vgg16"],
             ["vgg16", "mobilenet_v2"],
         ),
+        (["prepare", "bundled", "-o", "records", "--held-out", "1"], ["TABLE.csv:COLUMN"]),
         (["train", "nowhere", "-o", "run"], ["nowhere", "koala prepare"]),
         (["evaluate", "nowhere"], ["nowhere"]),
         (["study", "nowhere.csv"], ["nowhere.csv", "nobody"]),
@@ -319,6 +320,9 @@ def test_photographs_are_prepared_trained_on_and_evaluated(koala, tmp_path):
     for seed in range(12):
         save(make_photo(seed), tmp_path / "photos" / f"{seed:02d}.png")
     (tmp_path / "photos" / "broken.jpg").write_text("not a photograph")
+    rows = [f"photos/{seed:02d}.png,{seed // 3}" for seed in range(12)]
+    table = tmp_path / "shoots.csv"
+    table.write_text("\n".join(["file,shoot", *rows, "photos/broken.jpg,4"]))
     prepare = [
         "prepare",
         *sorted((tmp_path / "photos").iterdir()),  # as a shell makes it of photos/*
@@ -326,13 +330,17 @@ def test_photographs_are_prepared_trained_on_and_evaluated(koala, tmp_path):
         tmp_path / "records",
         "--size",
         "40",
-        "--validation-share",
-        "0.4",
+        "--groups",
+        f"{table}:shoot",
+        "--held-out",
+        "1",
+        "--held-out",
+        "3",
     ]
     status, out, _ = koala(*prepare)
     assert (
         status == 0
-        and out.startswith("12 photographs")
+        and out.startswith("12 photographs (6 for training, 6 for validation)")
         and "1 left out" in out
         and "broken.jpg" in out
     )

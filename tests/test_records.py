@@ -301,6 +301,9 @@ def test_groups_that_are_named_are_held_out(table, tmp_path):
         with pytest.raises(RecordsError) as error:
             prepare(path.parent / "train", tmp_path / "records", held_out=held_out, **options)
         assert_one_sentence(error, part)
+    with pytest.raises(RecordsError) as error:
+        prepare(path.parent / "train", tmp_path / "other", held_out=["run 1"])
+    assert_one_sentence(error, "TABLE.csv:COLUMN")
 
 
 def test_share_of_groups_is_reached_and_something_is_left_for_training():

@@ -98,6 +98,8 @@ def parser():
     option("--part", _part, "1/1", text, metavar="I/N")
     text = "photographs with the same value in a column stay on one side of the split"
     option("--groups", str, None, text, metavar="TABLE.csv:COLUMN")
+    text = "a group for validation, whatever the share; repeatable"
+    option("--held-out", str, [], text, metavar="GROUP", action="append")
     option("--extractor", str, argparse.SUPPRESS, EXTRACTOR, metavar="NAME")
 
     sub, option = command(train, "train the colorization network; run again to go on")
@@ -314,6 +316,7 @@ def prepare(options):
         options.validation_share,
         part=options.part,
         groups=options.groups,
+        held_out=options.held_out,
     )
     total = report["train"] + report["validation"]
     print(
