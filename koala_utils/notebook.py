@@ -1,6 +1,8 @@
 """Arrays -> the figures of the notebooks and the report; and the check of an exercise."""
 
+import base64
 import hashlib
+import html
 import io
 import itertools
 from pathlib import Path
@@ -135,6 +137,49 @@ def photo_grid(
         at = {"transform": places[-1].transAxes, "va": "center", "fontsize": 8, "linespacing": 1.4}
         places[-1].text(1.04, 0.5, note, **at)
     show(figure, alt, path, photographic=True)
+
+
+# What a slider does when it is moved: it shows one photograph, and that one's text.
+MOVE = (
+    "const all = this.closest('figure').querySelectorAll('img');"
+    "all.forEach((img, i) => img.style.display = i == this.value ? 'block' : 'none');"
+    "this.nextElementSibling.textContent = all[this.value].alt"
+)
+
+
+def slider(photos, texts, start=0):
+    """One of several photographs, and a slider that chooses which.
+
+    The photographs are stored in the output. So the slider needs no kernel, and moves in the book,
+    too. Where scripts are removed, all photographs stand below each other.
+
+    Args:
+        photos: RGB arrays (H, W, 3), uint8 or float in [0, 1], one for each step of the slider.
+        texts: what each of them shows, such as "vividness 0.5".
+        start: the step at which the slider stands at first.
+
+    Raises:
+        ValueError: not one text for each photograph.
+    """
+    images = []
+    for i, (photo, text) in enumerate(zip(photos, texts, strict=True)):
+        if photo.dtype != np.uint8:
+            photo = np.round(np.clip(photo, 0, 1) * 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(photo).save(buffer, "JPEG", quality=85, optimize=True)
+        data = base64.b64encode(buffer.getvalue()).decode()
+        shown = "block" if i == start else "none"
+        images.append(
+            f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(text)}"'
+            f' style="display:{shown};max-width:100%"/>'
+        )
+    knob = (
+        f'<input type="range" min="0" max="{len(images) - 1}" value="{start}"'
+        f' aria-label="step" style="width:60%" oninput="{MOVE}"/>'
+    )
+    label = f"<label>{knob} <span>{html.escape(texts[start])}</span></label>"
+    page = f'<figure style="margin:0">{"".join(images)}{label}</figure>'
+    display({"text/html": page, "text/plain": "; ".join(texts)}, metadata={}, raw=True)
 
 
 def curves(

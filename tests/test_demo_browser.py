@@ -24,7 +24,7 @@ from helpers import make_noise
 from PIL import Image, ImageCms
 from test_demo import bomb, decoded, encoded
 
-from koala_utils import ROOT, colorize, evaluation, film
+from koala_utils import ROOT, colorize, evaluation, film, notebook
 from koala_utils.app import demo, study
 from koala_utils.downloads import find_photos
 from koala_utils.photos import read_photo
@@ -703,3 +703,25 @@ def test_notebook_runs_to_its_end_in_jupyterlab(browser, tmp_path):
             == 3
         )
         page.close()
+
+
+# ---------------------------------------------------------------- the sliders of the lessons
+
+
+def test_slider_of_a_lesson_needs_no_kernel(browser, monkeypatch):
+    shown = []
+    monkeypatch.setattr(notebook, "display", lambda data, **_: shown.append(data["text/html"]))
+    photos = [np.full((40, 60, 3), grey, np.uint8) for grey in (0, 128, 255)]
+    notebook.slider(photos, ["vividness 0", "vividness 0.5", "vividness 1"], start=1)
+    page = browser.new_page(**PHONE)
+    page.set_content(shown[0])
+    visible = lambda: [  # noqa: E731
+        image.get_attribute("alt") for image in page.get_by_role("img").all() if image.is_visible()
+    ]
+    assert visible() == ["vividness 0.5"]
+    knob = page.get_by_role("slider")
+    for key, text in (("ArrowRight", "vividness 1"), ("Home", "vividness 0")):
+        knob.press(key)
+        assert visible() == [text]
+        assert page.locator("span").inner_text() == text
+    page.close()
