@@ -344,14 +344,34 @@ def as_bytes(rgb):
     return (np.asarray(rgb) * 255).astype(np.uint8)
 
 
-def train_koala(squares, collections, vectors, old, output, steps, learning_rate):
-    """The paper's network: its fusion is moved to the new embedding, then all of it is trained.
+def train_koala(squares, collections, vectors, output, steps, learning_rate, start_from, old):
+    """The paper's network, from weights for this embedding or from the first generation's."""
+    model = network.build_network(dtype="mixed_bfloat16")
+    if start_from:
+        load_weights(model, start_from)
+    else:
+        load_weights(model, old / "koala.safetensors")
+        move_fusion(model, squares, vectors, old)
+
+    def loss(windows_and_embeddings, number):
+        window, vector = windows_and_embeddings
+        rgb, seed = tf.cast(window, tf.float32) / 255, seed_of(number, 3)
+        vector = records.blur_embedding(tf.cast(vector, tf.float32), seed + 7)
+        grey = lab.lightness(film.random_film(rgb, seed))
+        return tf.reduce_mean((model([grey, vector], training=True) - lab.chroma(rgb)) ** 2)
+
+    batches = windows(squares, collections, vectors, 96, 0.75, seed=steps)
+    facts = {"model": "koala", "extractor": "efficientnet_lite2_grey"}
+    save = lambda: save_weights(model, output, facts)  # noqa: E731
+    minimize(model.trainable_variables, loss, batches, steps, learning_rate, 0.995, save)
+
+
+def move_fusion(model, squares, vectors, old):
+    """Moves a network's fusion to another embedding.
 
     The old fusion multiplied MobileNetV2's embedding with a matrix. A ridge regression finds the
     matrix that gives most nearly the same from the new embedding.
     """
-    model = network.build_network(dtype="mixed_bfloat16")
-    load_weights(model, old / "koala.safetensors")
     before = keras.applications.MobileNetV2(weights=None, classifier_activation=None)
     load_weights(before, old / "mobilenet_v2_grey.safetensors")
     call = lambda rgb: before(tf.repeat(film.to_grey(rgb), 3, -1) * 2 - 1, training=False)  # noqa: E731
@@ -363,18 +383,6 @@ def train_koala(squares, collections, vectors, old, output, steps, learning_rate
     moved = np.linalg.solve(ours.T @ ours + 300 * np.eye(1000), ours.T @ (theirs @ matrix))
     fusion.set_weights([moved, bias])
 
-    def loss(windows_and_embeddings, number):
-        window, vector = windows_and_embeddings
-        rgb, seed = tf.cast(window, tf.float32) / 255, seed_of(number, 3)
-        vector = records.blur_embedding(tf.cast(vector, tf.float32), seed + 7)
-        grey = lab.lightness(film.random_film(rgb, seed))
-        return tf.reduce_mean((model([grey, vector], training=True) - lab.chroma(rgb)) ** 2)
-
-    batches = windows(squares, collections, vectors, 96, 0.75, seed=0)
-    facts = {"model": "koala", "extractor": "efficientnet_lite2_grey"}
-    save = lambda: save_weights(model, output, facts)  # noqa: E731
-    minimize(model.trainable_variables, loss, batches, steps, learning_rate, 0.995, save)
-
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -385,7 +393,7 @@ def main():
     parser.add_argument("--slides", type=Path, help="kodachrome.csv", required=True)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--start-from", type=Path, help="of the decoder")
+    parser.add_argument("--start-from", type=Path, help="weights to train on")
     parser.add_argument("--old", type=Path, help="folder of the first generation's weights")
     options = parser.parse_args()
     if options.what == "store":
@@ -403,7 +411,7 @@ def main():
     if options.what == "decoder":
         train_decoder(squares, collections, vectors, *how, options.start_from)
     else:
-        train_koala(squares, collections, vectors, options.old, *how)
+        train_koala(squares, collections, vectors, *how, options.start_from, options.old)
 
 
 if __name__ == "__main__":
