@@ -147,7 +147,7 @@ MOVE = (
 )
 
 
-def slider(photos, texts, start=0):
+def slider(photos, texts, start=0, width=360):
     """One of several photographs, and a slider that chooses which.
 
     The photographs are stored in the output. So the slider needs no kernel, and moves in the book,
@@ -157,6 +157,7 @@ def slider(photos, texts, start=0):
         photos: RGB arrays (H, W, 3), uint8 or float in [0, 1], one for each step of the slider.
         texts: what each of them shows, such as "vividness 0.5".
         start: the step at which the slider stands at first.
+        width: in pixels of the page; a narrow page shows them smaller.
 
     Raises:
         ValueError: not one text for each photograph.
@@ -171,11 +172,11 @@ def slider(photos, texts, start=0):
         shown = "block" if i == start else "none"
         images.append(
             f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(text)}"'
-            f' style="display:{shown};max-width:100%"/>'
+            f' style="display:{shown};width:{width}px;max-width:100%"/>'
         )
     knob = (
         f'<input type="range" min="0" max="{len(images) - 1}" value="{start}"'
-        f' aria-label="step" style="width:60%" oninput="{MOVE}"/>'
+        f' aria-label="step" style="width:240px" oninput="{MOVE}"/>'
     )
     label = f"<label>{knob} <span>{html.escape(texts[start])}</span></label>"
     page = f'<figure style="margin:0">{"".join(images)}{label}</figure>'
