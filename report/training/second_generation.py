@@ -395,6 +395,7 @@ def main():
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--start-from", type=Path, help="weights to train on")
     parser.add_argument("--old", type=Path, help="folder of the first generation's weights")
+    parser.add_argument("--without", nargs="*", default=[], help="collections not to train on")
     options = parser.parse_args()
     if options.what == "store":
         store(options.photographs, options.folder)
@@ -402,6 +403,8 @@ def main():
     if options.what == "validate":
         validate(load_validation(options.folder, options.slides), options.output)
         return
+    for name in options.without:
+        del SHARES[name]
     squares, collections = load(options.folder, options.slides)
     how = options.output, options.steps, options.learning_rate
     if options.what == "student":
