@@ -399,8 +399,9 @@ def draw_heroes(historical, folder):
         path=folder / "figures" / "heroes.jpg",
         width=11.0,
         alt="Four photographs of the years 1935 to 1944, each in grey and in colour beside it: a"
-        " man's face before a wall of boards; a person picking beans in a green field; a child in"
-        " a room papered with newspapers; and a small white house on a plain.",
+        " man's face before a wall of boards; a person picking beans in a green field; a woman with"
+        " a child on her lap in a room papered with newspapers; and a small white house on a"
+        " plain.",
     )
     return credit("heroes.jpg", "historical", paths)
 
