@@ -164,6 +164,7 @@ def slider(photos, texts, start=0, width=360):
     """
     images = []
     for i, (photo, text) in enumerate(zip(photos, texts, strict=True)):
+        photo = np.asarray(photo)
         if photo.dtype != np.uint8:
             photo = np.round(np.clip(photo, 0, 1) * 255).astype(np.uint8)
         buffer = io.BytesIO()
