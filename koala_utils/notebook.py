@@ -143,11 +143,11 @@ def photo_grid(
 MOVE = (
     "const all = this.closest('figure').querySelectorAll('img');"
     "all.forEach((img, i) => img.style.display = i == this.value ? 'block' : 'none');"
-    "this.nextElementSibling.textContent = all[this.value].alt"
+    "this.nextElementSibling.textContent = all[this.value].dataset.text"
 )
 
 
-def slider(photos, texts, start=0, width=360):
+def slider(photos, alt, texts, start=0, width=360):
     """One of several photographs, and a slider that chooses which.
 
     The photographs are stored in the output. So the slider needs no kernel, and moves in the book,
@@ -155,7 +155,8 @@ def slider(photos, texts, start=0, width=360):
 
     Args:
         photos: RGB arrays (H, W, 3), uint8 or float in [0, 1], one for each step of the slider.
-        texts: what each of them shows, such as "vividness 0.5".
+        alt: what all of them show, for those who do not see them.
+        texts: what is special about each of them, such as "vividness 0.5".
         start: the step at which the slider stands at first.
         width: in pixels of the page; a narrow page shows them smaller.
 
@@ -172,7 +173,8 @@ def slider(photos, texts, start=0, width=360):
         data = base64.b64encode(buffer.getvalue()).decode()
         shown = "block" if i == start else "none"
         images.append(
-            f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(text)}"'
+            f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(f"{alt}: {text}")}"'
+            f' data-text="{html.escape(text)}"'
             f' style="display:{shown};width:{width}px;max-width:100%"/>'
         )
     knob = (
@@ -181,7 +183,7 @@ def slider(photos, texts, start=0, width=360):
     )
     label = f"<label>{knob} <span>{html.escape(texts[start])}</span></label>"
     page = f'<figure style="margin:0">{"".join(images)}{label}</figure>'
-    display({"text/html": page, "text/plain": "; ".join(texts)}, metadata={}, raw=True)
+    display({"text/html": page, "text/plain": f"{alt}: {'; '.join(texts)}"}, metadata={}, raw=True)
 
 
 def curves(

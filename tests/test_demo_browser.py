@@ -712,16 +712,17 @@ def test_slider_of_a_lesson_needs_no_kernel(browser, monkeypatch):
     shown = []
     monkeypatch.setattr(notebook, "display", lambda data, **_: shown.append(data["text/html"]))
     photos = [np.full((40, 60, 3), grey, np.uint8) for grey in (0, 128, 255)]
-    notebook.slider(photos, ["vividness 0", "vividness 0.5", "vividness 1"], start=1)
+    texts = ["vividness 0", "vividness 0.5", "vividness 1"]
+    notebook.slider(photos, "a square", texts, start=1)
     page = browser.new_page(**PHONE)
     page.set_content(shown[0])
     visible = lambda: [  # noqa: E731
         image.get_attribute("alt") for image in page.get_by_role("img").all() if image.is_visible()
     ]
-    assert visible() == ["vividness 0.5"]
+    assert visible() == ["a square: vividness 0.5"]
     knob = page.get_by_role("slider")
     for key, text in (("ArrowRight", "vividness 1"), ("Home", "vividness 0")):
         knob.press(key)
-        assert visible() == [text]
+        assert visible() == [f"a square: {text}"]
         assert page.locator("span").inner_text() == text
     page.close()

@@ -184,18 +184,21 @@ def test_check_without_a_digest_takes_a_condition(capsys):
 
 def test_slider_holds_every_photograph_and_shows_the_one_at_which_it_starts(displayed):
     photos = [np.full((8, 8, 3), grey, np.uint8) for grey in (0, 128, 255)]
-    notebook.slider([*photos[:2], np.ones((8, 8, 3), np.float32)], ["a", "b", "<c>"], start=1)
+    white = np.ones((8, 8, 3), np.float32)
+    notebook.slider([*photos[:2], white], "a square", ["a", "b", "<c>"], start=1)
     [(data, _)] = displayed
     page = data["text/html"]
-    found = re.findall(r'base64,([^"]+)" alt="([^"]+)" style="display:(\w+)', page)
+    found = re.findall(
+        r'base64,([^"]+)" alt="([^"]+)" data-text="([^"]+)" style="display:(\w+)', page
+    )
     assert [found[1:] for found in found] == [
-        ("a", "none"),
-        ("b", "block"),
-        ("&lt;c&gt;", "none"),
+        ("a square: a", "a", "none"),
+        ("a square: b", "b", "block"),
+        ("a square: &lt;c&gt;", "&lt;c&gt;", "none"),
     ]
     for (code, *_), photo in zip(found, photos, strict=True):
         stored = Image.open(io.BytesIO(base64.b64decode(code)))
         np.testing.assert_allclose(np.asarray(stored), photo, atol=2)
     assert 'max="2" value="1"' in page and "<span>b</span>" in page
     with pytest.raises(ValueError):
-        notebook.slider(photos, ["a", "b"])
+        notebook.slider(photos, "a square", ["a", "b"])

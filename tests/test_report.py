@@ -228,25 +228,3 @@ def test_pages_are_self_contained(build, tmp_path):
     assert 4 <= len(pages) <= 14  # figures have at most four photographs a row
     words = "".join(page.extract_text() for page in pages)
     assert "Prokudin-Gorskii" in words and "What fails" in words
-
-
-def test_readme_s_figures_of_speed_are_the_benchmark_s(build):
-    claims = (
-        (ROOT / "README.md").read_text(encoding="utf-8").split("**Speed.**")[1].split("\n- **")[0]
-    )
-    rows = {
-        (row["what"], row["beside"]): row
-        for row in build.read_rows(REPORT / "tables" / "speed.csv")
-    }
-    prepared = rows["koala prepare, mobilenet_v2_grey", "the extractor alone, as Keras calls it"]
-    cold = rows["koala colorize, one photograph, cold start", "import tensorflow"]
-    folder = rows["koala colorize, 14 photographs of a folder", "a loop over colorize as it is now"]
-    memory = rows["koala colorize, 48 megapixels, memory", ""]
-    for claim in (
-        f"{prepared['figure']} photographs a second, {prepared['ratio']} times",
-        f"{cold['figure']} s for one photograph",
-        f"{cold['its figure']} s of them",
-        f"{folder['figure']} photographs a second",
-        f"{memory['figure']} GB",
-    ):
-        assert claim in " ".join(claims.split())
