@@ -29,7 +29,7 @@ from koala_utils.embedding import classifier_for, load_extractor, standardize
 from koala_utils.evaluation import colorfulness
 from koala_utils.losses import agreement, distillation
 from koala_utils.photos import is_nearly_grey
-from koala_utils.training import logits_and_features
+from koala_utils.training import best_dtype, logits_and_features
 from koala_utils.weights import load_weights, save_weights
 
 SIDE = 144  # pixels of the stored squares
@@ -124,14 +124,14 @@ def load(folder, table):
     return np.concatenate(squares), np.array(collections)
 
 
-def load_validation(folder, table):
-    """The squares of each part of the validation, by name."""
+def load_validation(folder, table, names=tuple(VALIDATION)):
+    """The squares of some parts of the validation, by name."""
     parts = {}
-    for name, some in VALIDATION.items():
+    for name in names:
         squares = np.load(folder / f"{name}.npy")
         if name in SHARES:
             squares = squares[~kept(name, folder, table)]
-        parts[name] = squares[some]
+        parts[name] = squares[VALIDATION[name]]
     return parts
 
 
@@ -149,7 +149,7 @@ def draws(collections, seed):
         yield from random.permutation(epoch)
 
 
-def windows(squares, collections, extra, crop, part, seed):
+def windows(squares, collections, extra, crop, part, seed, batch=BATCH):
     """Batches of random windows, mirrored or not, with each photograph's row of `extra`.
 
     Args:
@@ -172,7 +172,7 @@ def windows(squares, collections, extra, crop, part, seed):
         tf.TensorSpec((crop, crop, 3), tf.uint8),
         tf.TensorSpec(extra.shape[1:], extra.dtype),
     )
-    data = tf.data.Dataset.from_generator(one, output_signature=signature).batch(BATCH)
+    data = tf.data.Dataset.from_generator(one, output_signature=signature).batch(batch, True)
     return tf.data.Dataset.zip(data, tf.data.Dataset.counter()).prefetch(3)
 
 
@@ -189,24 +189,31 @@ def in_batches(function, squares, size):
 # ---------------------------------------------------------------- trainings
 
 
-def minimize(variables, loss_of, batches, steps, learning_rate, momentum, save):
+def minimize(variables, loss_of, batches, steps, learning_rate, momentum, save, slow=()):
     """Adam with a warm-up and a cosine; gives `variables` their running average at the end.
 
-    `save()` is called every 500 steps and at the end, while `variables` hold the average.
+    `save()` is called every 500 steps and at the end, while `variables` hold the average. The
+    variables in `slow` are trained at a tenth of the learning rate.
     """
     warm = min(150, steps // 10)
-    rate = keras.optimizers.schedules.CosineDecay(
-        learning_rate / 10, steps - warm, 0.02, warmup_target=learning_rate, warmup_steps=warm
-    )
-    adam = keras.optimizers.Adam(rate)
-    adam.build(variables)
+    groups = []
+    for group, highest in ((variables, learning_rate), (slow, learning_rate / 10)):
+        rate = keras.optimizers.schedules.CosineDecay(
+            highest / 10, steps - warm, 0.02, warmup_target=highest, warmup_steps=warm
+        )
+        if group:
+            groups.append((keras.optimizers.Adam(rate), group))
+            groups[-1][0].build(group)
+    variables = [*variables, *slow]
     averages = [tf.Variable(variable) for variable in variables]
 
     @tf.function(reduce_retracing=True)
     def step(*batch):
         with tf.GradientTape() as tape:
             loss = loss_of(*batch)
-        adam.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        gradients = tape.gradient(loss, [group for _, group in groups])
+        for (adam, group), of_group in zip(groups, gradients, strict=True):
+            adam.apply_gradients(zip(of_group, group, strict=True))
         return loss
 
     began, losses = time.perf_counter(), []
@@ -262,26 +269,26 @@ def train_student(squares, collections, output, steps, learning_rate):
     print("agreement", float(tf.reduce_mean(agreement(wanted[some].astype(np.float32), said))))
 
 
-def embeddings(squares, file):
-    """What the bundled classifier says of the grey photographs: float16 (N, 1000).
+def kept_in(file, function, squares):
+    """A function of RGB, as :func:`in_batches`, standardized; `file` keeps it for the next run."""
+    if not file.exists() or len(np.load(file, mmap_mode="r")) != len(squares):
+        vectors = standardize(in_batches(tf.function(function), squares, LOOK).astype(np.float32))
+        np.save(file, vectors.astype(np.float16))
+    return np.load(file)
 
-    `file` keeps them for the next run.
-    """
-    if file.exists() and len(np.load(file, mmap_mode="r")) == len(squares):
-        return np.load(file)
+
+def embeddings(squares, file):
+    """What the bundled classifier says of the grey photographs: float16 (N, 1000)."""
     plus = network.build_plus()
     network.load_encoder(plus)
-    call = lambda rgb: plus.get_layer("encoder")(  # noqa: E731
-        lab.lightness(film.to_grey(rgb)), training=False
-    )[-1]
-    vectors = standardize(in_batches(tf.function(call), squares, LOOK).astype(np.float32))
-    np.save(file, vectors.astype(np.float16))
-    return np.load(file)
+    encoder = plus.get_layer("encoder")
+    logits_of = lambda rgb: encoder(lab.lightness(film.to_grey(rgb)), training=False)[-1]  # noqa: E731
+    return kept_in(file, logits_of, squares)
 
 
 def train_decoder(squares, collections, vectors, output, steps, learning_rate, start_from=None):
     """koala-plus: cross-entropy of the bins, and 100 times the squared error of their mean."""
-    plus = network.build_plus(dtype="mixed_bfloat16")
+    plus = network.build_plus(dtype=best_dtype())
     network.load_encoder(plus)
     encoder, decoder = plus.get_layer("encoder"), plus.get_layer("decoder")
     if start_from:
@@ -312,7 +319,7 @@ def validate(parts, weights):
     network.load_encoder(plus)
     load_weights(plus.get_layer("decoder"), weights)
     own = network.with_own_embedding(plus)
-    logits_of = tf.function(lambda lightness: own(lightness, training=False)[0])
+    logits_of = tf.function(lambda lightness, _: own(lightness, training=False)[0])
     lines = []
     for name, squares in parts.items():
         lines.append(measured(logits_of, squares))
@@ -320,19 +327,23 @@ def validate(parts, weights):
     print(f"{'mean':16}", *(f"{value:.3f}" for value in np.mean(lines, axis=0)))
 
 
-def measured(logits_of, squares):
-    """Ratios at the vividness 0, 0.5 and 1, then the colourfulness at 0.5 and 1."""
+def measured(output_of, squares):
+    """Ratios at the vividness 0, 0.5 and 1, then the colourfulness at 0.5 and 1.
+
+    Args:
+        output_of: a network's output, from lightness and true chroma, which only hints may use.
+    """
     errors, colours = np.zeros(3), np.zeros(3)
     grey, colour = 0.0, 0.0
     for start in range(0, len(squares), 16):
         rgb = tf.cast(squares[start : start + 16], tf.float32) / 255
         rgb = tf.clip_by_value(tf.image.resize(rgb, (224, 224), antialias=True), 0, 1)
         lightness, truth = lab.lightness(film.to_grey(rgb)), lab.chroma(rgb)
-        logits = logits_of(lightness)
+        output = output_of(lightness, truth)
         grey += float(tf.reduce_sum(truth**2))
         colour += sum(colorfulness(photo) for photo in as_bytes(rgb))
         for i, vividness in enumerate((0, 0.5, 1)):
-            said = network.chroma_of(logits, vividness)
+            said = network.chroma_of(output, vividness)
             errors[i] += float(tf.reduce_sum((said - truth) ** 2))
             colours[i] += sum(
                 colorfulness(photo) for photo in as_bytes(lab.to_rgb(lightness, said))
@@ -346,7 +357,7 @@ def as_bytes(rgb):
 
 def train_koala(squares, collections, vectors, output, steps, learning_rate, start_from, old):
     """The paper's network, from weights for this embedding or from the first generation's."""
-    model = network.build_network(dtype="mixed_bfloat16")
+    model = network.build_network(dtype=best_dtype())
     if start_from:
         load_weights(model, start_from)
     else:
