@@ -10,15 +10,18 @@ from pathlib import Path
 # Under test these notebooks do less work than for a reader. Each value here replaces that of the
 # notebook's cell with the tag "parameters".
 LESS = {
+    "notebooks/02_embedding_extraction.ipynb": {"STEPS": 30},
     "notebooks/04_training.ipynb": {
+        "CROP": 32,
         "EPOCHS": 2,
         "STOP_AFTER": 1,
+        "PLUS_CROP": 64,
         "PLUS_EPOCHS": 1,
         "HAND_STEPS": 8,
         "MEMORY_STEPS": 16,
     },
-    "notebooks/08_three_ways_to_colour.ipynb": {"STEPS": 12},
-    "notebooks/solutions/04_training.ipynb": {"EPOCHS": 1, "EVERY": 8},
+    "notebooks/08_three_ways_to_colour.ipynb": {"BATCH": 8, "STEPS": 10},
+    "notebooks/solutions/04_training.ipynb": {"EPOCHS": 1, "EVERY": 12},
 }
 
 # What takes longest begins first, so that no worker is left with it at the end.

@@ -653,14 +653,20 @@ def test_study_is_taken_to_its_end(browser, tmp_path):
 # ---------------------------------------------------------------- the notebook
 
 
-def test_notebook_runs_to_its_end_in_jupyterlab(browser, tmp_path):
+def test_widgets_of_the_notebook_show_in_jupyterlab(browser, tmp_path):
     path = Path(
         shutil.copy(ROOT / "notebooks" / "06_interactive_demo.ipynb", tmp_path / "notebook.ipynb")
     )
     notebook = json.loads(path.read_text(encoding="utf-8"))
+    # nbval runs the whole notebook; what is looked at here are its three widgets.
+    needed = re.compile(r"PHOTO = |^import|compare\(grey|= Demo\(\)|^Study\(\)", re.MULTILINE)
+    notebook["cells"] = [
+        cell
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and needed.search("".join(cell["source"]))
+    ]
     for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            cell["outputs"], cell["execution_count"] = [], None
+        cell["outputs"], cell["execution_count"] = [], None
     path.write_text(json.dumps(notebook), encoding="utf-8")
     with served(
         tmp_path,

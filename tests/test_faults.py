@@ -33,7 +33,7 @@ from skimage.color import rgb2lab
 
 from koala_utils import records, training
 from koala_utils.app.cli import main
-from koala_utils.backend import WorkerError, explained
+from koala_utils.backend import WorkerError, explained, keras
 from koala_utils.downloads import find_photos
 from koala_utils.files import BusyError, alone, replacing, sweep
 from koala_utils.film import grey_photo
@@ -500,7 +500,15 @@ def test_shard_of_another_size_is_noticed_before_the_training_and_made_anew(
     assert read_all(copied) == read_all(bundled_records)
 
 
-def test_adaptation_names_a_damaged_shard(copied, tmp_path):
+def small_classifier(size):
+    """A classifier that is built and compiled in a moment."""
+    photo = keras.Input((size, size, 3))
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooling")(photo)
+    return keras.Model(photo, keras.layers.Dense(1000)(pooled))
+
+
+def test_adaptation_names_a_damaged_shard(copied, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "classifier_for", small_classifier)
     shard = copied / "train-00000.tfrecord"
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 255

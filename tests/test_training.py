@@ -302,8 +302,8 @@ def test_config_tells_what_was_asked_for(finished):
 
 # ---------------------------------------------------------------- adaptation of the classifier
 
-SMALL = {"size": 96, "batch": 4, "verbose": 0}
-ADAPTED_EPOCHS = 6  # of a single batch each
+SMALL = {"size": 64, "batch": 4, "verbose": 0}
+ADAPTED_EPOCHS = 4  # of a single batch each
 
 
 @pytest.fixture(scope="module")
