@@ -25,7 +25,15 @@ LESS = {
 }
 
 # What takes longest begins first, so that no worker is left with it at the end.
-FIRST = ["test_training", "test_faults", "test_cluster", "04_training"]
+FIRST = [
+    "test_training",
+    "test_faults",
+    "test_cluster",
+    "04_training",
+    "02_embedding_extraction",
+    "08_three_ways_to_colour",
+    "test_demo_browser",
+]
 
 WORK = tempfile.mkdtemp(prefix="koala-tests-")
 atexit.register(shutil.rmtree, WORK, ignore_errors=True)
