@@ -2,7 +2,7 @@
 
 The network is used on grey photographs, so it is trained on the grey photographs made here. It is
 never trained on the L* channel of the colour photograph, which no user has. Film reacts to light,
-so the channels are weighed in linear light: sRGB's curve is undone first and applied again at the
+so the channels are weighted in linear light: sRGB's curve is undone first and applied again at the
 end (IEC 61966-2-1). The functions for the training use TensorFlow and run inside `tf.data`. The
 functions for single photographs use NumPy.
 """

@@ -278,13 +278,13 @@ def measure(answer, embed, parts, hinted=False):
         return output
 
     found = {name: recipe.measured(tf.function(output_of), parts[name]) for name in PARTS}
-    cautious, half, vivid, _, colourful = np.mean(list(found.values()), axis=0)
+    cautious, half, vivid, _, colorful = np.mean(list(found.values()), axis=0)
     return {
         **{name: f"{values[0]:.4f}" for name, values in found.items()},
         "ratio": f"{cautious:.4f}",
         "half_ratio": f"{half:.4f}",
         "vivid_ratio": f"{vivid:.4f}",
-        "vivid_colorfulness": f"{colourful:.4f}",
+        "vivid_colorfulness": f"{colorful:.4f}",
     }
 
 
