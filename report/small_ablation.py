@@ -112,7 +112,7 @@ def variants(squares, embeddings, validation):
     )
     for group, name, extractor, in_color in (
         ("fusion", "the colour photograph's (an oracle)", "efficientnet_lite2", True),
-        ("extractor", "mobilenet_v2", "mobilenet_v2", False),
+        ("extractor", "efficientnet_lite2", "efficientnet_lite2", False),
         ("extractor", "efficientnet_lite2_grey", "efficientnet_lite2_grey", False),
     ):
 
