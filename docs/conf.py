@@ -102,7 +102,7 @@ def prepare(app, docname, source):
 def markdown_picture(match):
     """An <img> as Markdown, whose file Sphinx finds and copies."""
     about = dict(re.findall(r'(\w+)="([^"]*)"', match[0]))
-    width = f"{{width={about['width']}}}" if "width" in about else ""
+    width = f'{{width="{about["width"]}"}}' if "width" in about else ""
     return f"![{about['alt']}]({about['src']}){width}"
 
 

@@ -89,6 +89,14 @@ def test_every_notebook_and_text_has_a_page_that_the_first_one_leads_to(book):
     assert {page_of(path) for path in NOTEBOOKS + texts} <= reached & set(pages)
 
 
+def test_pictures_beside_each_other_keep_their_widths(book):
+    folder, _ = book
+    page = (folder / "README.html").read_text(encoding="utf-8")
+    widths = re.findall(r'<img src=[^>]*width="(\d+%)"', (ROOT / "README.md").read_text("utf-8"))
+    assert widths and "{width" not in page
+    assert all(f"width: {width}" in page for width in widths)
+
+
 def test_every_picture_has_an_alt_text(book):
     _, pages = book
     pictures = [(name, picture) for name, page in pages.items() for picture in page.pictures]
