@@ -46,8 +46,7 @@ def squared(_, chroma, output):
 
 def both(_, chroma, output):
     """The released koala-plus's: cross-entropy, and the squared error of the mean."""
-    mean = ops.matmul(ops.softmax(output), quantization.bins()[0])
-    return losses.cross_entropy(chroma, output) + squared(_, chroma, mean)
+    return recipe.decoder_loss(chroma, output)
 
 
 def rebalanced(_, chroma, output):
@@ -224,10 +223,8 @@ def second_embedding():
 
 def own_embedding():
     """Lightness -> the embedding of koala-plus's encoder."""
-    model = network.build_plus()
-    network.load_encoder(model)
-    encoder = model.get_layer("encoder")
-    return lambda lightness: standardized(encoder(lightness, training=False)[-1])
+    logits_of = recipe.own_logits()
+    return lambda lightness: standardized(logits_of(lightness))
 
 
 def draw_hints(chroma, seed, count, empty):

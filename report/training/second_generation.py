@@ -27,7 +27,7 @@ from koala_utils import film, lab, network, quantization, records
 from koala_utils.backend import keras, tf
 from koala_utils.embedding import classifier_for, load_extractor, standardize
 from koala_utils.evaluation import colorfulness
-from koala_utils.losses import agreement, distillation
+from koala_utils.losses import agreement, cross_entropy, distillation
 from koala_utils.photos import is_nearly_grey
 from koala_utils.training import best_dtype, logits_and_features
 from koala_utils.weights import load_weights, save_weights
@@ -172,7 +172,9 @@ def windows(squares, collections, extra, crop, part, seed, batch=BATCH):
         tf.TensorSpec((crop, crop, 3), tf.uint8),
         tf.TensorSpec(extra.shape[1:], extra.dtype),
     )
-    data = tf.data.Dataset.from_generator(one, output_signature=signature).batch(batch, True)
+    data = tf.data.Dataset.from_generator(one, output_signature=signature).batch(
+        batch, drop_remainder=True
+    )
     return tf.data.Dataset.zip(data, tf.data.Dataset.counter()).prefetch(3)
 
 
@@ -196,14 +198,17 @@ def minimize(variables, loss_of, batches, steps, learning_rate, momentum, save, 
     variables in `slow` are trained at a tenth of the learning rate.
     """
     warm = min(150, steps // 10)
-    groups = []
-    for group, highest in ((variables, learning_rate), (slow, learning_rate / 10)):
+
+    def adam(highest):
         rate = keras.optimizers.schedules.CosineDecay(
             highest / 10, steps - warm, 0.02, warmup_target=highest, warmup_steps=warm
         )
-        if group:
-            groups.append((keras.optimizers.Adam(rate), group))
-            groups[-1][0].build(group)
+        return keras.optimizers.Adam(rate)
+
+    shares = ((variables, 1), (slow, 0.1))
+    groups = [(adam(share * learning_rate), group) for group, share in shares if group]
+    for optimizer, group in groups:
+        optimizer.build(group)
     variables = [*variables, *slow]
     averages = [tf.Variable(variable) for variable in variables]
 
@@ -212,8 +217,8 @@ def minimize(variables, loss_of, batches, steps, learning_rate, momentum, save, 
         with tf.GradientTape() as tape:
             loss = loss_of(*batch)
         gradients = tape.gradient(loss, [group for _, group in groups])
-        for (adam, group), of_group in zip(groups, gradients, strict=True):
-            adam.apply_gradients(zip(of_group, group, strict=True))
+        for (optimizer, group), of_group in zip(groups, gradients, strict=True):
+            optimizer.apply_gradients(zip(of_group, group, strict=True))
         return loss
 
     began, losses = time.perf_counter(), []
@@ -277,23 +282,39 @@ def kept_in(file, function, squares):
     return np.load(file)
 
 
-def embeddings(squares, file):
-    """What the bundled classifier says of the grey photographs: float16 (N, 1000)."""
+def own_logits():
+    """A function from lightness to the logits of koala-plus's encoder, the bundled classifier."""
     plus = network.build_plus()
     network.load_encoder(plus)
     encoder = plus.get_layer("encoder")
-    logits_of = lambda rgb: encoder(lab.lightness(film.to_grey(rgb)), training=False)[-1]  # noqa: E731
-    return kept_in(file, logits_of, squares)
+    return lambda lightness: encoder(lightness, training=False)[-1]
+
+
+def embeddings(squares, file):
+    """What the bundled classifier says of the grey photographs: float16 (N, 1000)."""
+    logits_of = own_logits()
+    return kept_in(file, lambda rgb: logits_of(lab.lightness(film.to_grey(rgb))), squares)
+
+
+def decoder_loss(chroma, logits):
+    """Cross-entropy of the bins, and 100 times the squared error of their mean.
+
+    Args:
+        chroma: the truth (N, H, W, 2) in [-1, 1].
+        logits: (N, H / 4, W / 4, 261).
+    """
+    mean = tf.matmul(tf.nn.softmax(logits), tf.constant(quantization.bins()[0]))
+    error = tf.reduce_mean((mean - tf.nn.avg_pool2d(chroma, 4, 4, "VALID")) ** 2)
+    return cross_entropy(chroma, logits) + 100 * error
 
 
 def train_decoder(squares, collections, vectors, output, steps, learning_rate, start_from=None):
-    """koala-plus: cross-entropy of the bins, and 100 times the squared error of their mean."""
+    """koala-plus's decoder, behind the frozen encoder."""
     plus = network.build_plus(dtype=best_dtype())
     network.load_encoder(plus)
     encoder, decoder = plus.get_layer("encoder"), plus.get_layer("decoder")
     if start_from:
         load_weights(decoder, start_from)
-    bins = tf.constant(quantization.bins()[0])
 
     def loss(windows_and_embeddings, number):
         window, vector = windows_and_embeddings
@@ -301,12 +322,7 @@ def train_decoder(squares, collections, vectors, output, steps, learning_rate, s
         *features, _ = encoder(lab.lightness(film.random_film(rgb, seed)), training=False)
         vector = records.blur_embedding(tf.cast(vector, tf.float32), seed + 7)
         logits = decoder([*features, vector], training=True)
-        chroma = tf.nn.avg_pool2d(lab.chroma(rgb), 4, 4, "VALID")
-        likely = tf.reduce_sum(quantization.soft_encode(chroma) * logits, -1)
-        mean = tf.matmul(tf.nn.softmax(logits), bins)
-        return tf.reduce_mean(tf.reduce_logsumexp(logits, -1) - likely) + 100 * tf.reduce_mean(
-            (mean - chroma) ** 2
-        )
+        return decoder_loss(lab.chroma(rgb), logits)
 
     batches = windows(squares, collections, vectors, 128, 128 / 224, seed=steps)
     save = lambda: save_weights(decoder, output, {"model": "koala-plus", "mean_error": 100})  # noqa: E731
