@@ -23,7 +23,7 @@ course: setup
 	@$(BIN)/python notebooks/run.py
 
 test: setup
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(WORKERS)
 
 test-faults: setup
 	@$(BIN)/python -m pytest -n $(WORKERS) tests -m faults
@@ -34,7 +34,7 @@ lint: setup
 SLOW = training adaptation report
 
 quick: setup
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests $(SLOW:%=--ignore=tests/test_%.py) -k "not on_the_test_photographs and not killed_run and not prepared_trained"
+	@$(BIN)/python -m pytest -n $(WORKERS) tests $(SLOW:%=--ignore=tests/test_%.py) -k "not on_the_test_photographs and not killed_run and not prepared_trained"
 
 report: setup
 	@$(BIN)/python report/build.py
@@ -52,7 +52,7 @@ setup: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "TensorFlow needs Python 3.11, 3.12 or 3.13, and this is " + sys.version.split()[0] + "; make setup PYTHON=python3.12 takes another.")'
 	@echo "installing into .venv (about 2 GB, some minutes) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[course,report,book,test]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[course,report,book,test]"
 	@touch $@
 	@echo "installed; next: make course, or make lab"
 

@@ -1,4 +1,4 @@
-"""How tests and notebooks are run: in their own work folder, long files first."""
+"""How tests and notebooks are run: in their own work folder, file by file, long files first."""
 
 import atexit
 import os
@@ -7,21 +7,23 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from xdist.scheduler import LoadScopeScheduling
+
 # Under test these notebooks do less work than for a reader. Each value here replaces that of the
 # notebook's cell with the tag "parameters".
 LESS = {
-    "notebooks/02_embedding_extraction.ipynb": {"STEPS": 30},
+    "notebooks/02_embedding_extraction.ipynb": {"STEPS": 20},
     "notebooks/04_training.ipynb": {
-        "CROP": 32,
+        "CROP": 16,
         "EPOCHS": 2,
         "STOP_AFTER": 1,
-        "PLUS_CROP": 64,
+        "PLUS_CROP": 32,
         "PLUS_EPOCHS": 1,
         "HAND_STEPS": 8,
         "MEMORY_STEPS": 16,
     },
-    "notebooks/08_three_ways_to_colour.ipynb": {"BATCH": 8, "STEPS": 10},
-    "notebooks/solutions/04_training.ipynb": {"EPOCHS": 1, "EVERY": 12},
+    "notebooks/08_three_ways_to_colour.ipynb": {"CROP": 32, "BATCH": 4, "STEPS": 10},
+    "notebooks/solutions/04_training.ipynb": {"EPOCHS": 1, "EVERY": 40},
 }
 
 # What takes longest begins first, so that no worker is left with it at the end.
@@ -35,6 +37,13 @@ FIRST = [
     "test_demo_browser",
 ]
 
+# These read the same records of the slides. One worker runs them all, so that they are made once.
+SAME_RECORDS = {
+    "notebooks/01_data_preparation.ipynb",
+    "notebooks/04_training.ipynb",
+    "notebooks/08_three_ways_to_colour.ipynb",
+}
+
 WORK = tempfile.mkdtemp(prefix="koala-tests-")
 atexit.register(shutil.rmtree, WORK, ignore_errors=True)
 os.environ["KOALA_WORK_DIR"] = WORK
@@ -46,14 +55,27 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each worker
         os.environ.setdefault(name, "1")
 
 
+class ByFile(LoadScopeScheduling):
+    """Gives all tests of a file, or of several files with the same records, to one worker."""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.split("::")[0]
+        return "records" if file in SAME_RECORDS else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items):
     """Puts the long files first, and gives the notebooks their parameters for the tests."""
     stems = [item.path.stem for item in items]
     rank = {stem: FIRST.index(stem) if stem in FIRST else len(FIRST) for stem in set(stems)}
     items.sort(key=lambda item: rank[item.path.stem])
     for item in items:
+        file = item.nodeid.split("::")[0]
         cell = getattr(item, "cell", None)
         if cell and "parameters" in cell.metadata.get("tags", []):
-            for name, value in LESS.get(item.nodeid.split("::")[0], {}).items():
+            for name, value in LESS.get(file, {}).items():
                 assert re.search(rf"\b{name}\b.* = ", cell.source), f"{item.path.name}: no {name}"
                 cell.source += f"\n{name} = {value!r}"

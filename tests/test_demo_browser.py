@@ -677,15 +677,17 @@ def test_widgets_of_the_notebook_show_in_jupyterlab(browser, tmp_path):
     ) as url:
         page = visit(browser, f"{url}/lab/tree/notebook.ipynb", **DESKTOP)
         page.set_default_timeout(300_000)  # the kernel has to import TensorFlow first
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
-        shown = page.locator(".koala-wipe .koala-after[data-shown]").first
-        for _ in range(4):  # a kernel that is still starting forgets what it was asked
-            page.keyboard.press("Escape")  # JupyterLab may ask something when it is slow
-            page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-            with contextlib.suppress(playwright.TimeoutError):
-                shown.wait_for(timeout=75_000)
+        for _ in range(600):  # a kernel that is still starting forgets what it was asked
+            with urllib.request.urlopen(f"{url}/api/sessions") as answer:
+                kernels = [session["kernel"] for session in json.load(answer)]
+            if [(k["execution_state"], k["connections"]) for k in kernels] == [("idle", 1)]:
                 break
+            time.sleep(0.5)
+        page.keyboard.press("Escape")  # JupyterLab may ask something when it is slow
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        shown = page.locator(".koala-wipe .koala-after[data-shown]").first
+        shown.wait_for()
         keep(page, "lab-running")
         assert shown.is_visible()
         for _ in range(120):
