@@ -2,16 +2,20 @@
 
     python notebooks/run.py [--refresh] [NUMBER ...]
 
-It prints one line per notebook. The executed copies, with all their figures,
-go to work/notebooks; the notebooks themselves stay as they are. With --refresh,
-which is `make refresh`, the notebooks and their solutions are written back with
-their new outputs, and with nothing else changed.
+Two notebooks run at a time, and each gets one line when it is done. The
+executed copies, with all their figures, go to work/notebooks; the notebooks
+themselves stay as they are. With --refresh, which is `make refresh`, notebooks
+and solutions run one after the other, so that the times in them are true. They
+are written back with their new outputs, and with nothing else changed.
 """
 
 import argparse
 import base64
+import functools
 import io
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -23,6 +27,7 @@ from koala_utils import REPORT, WORK
 from koala_utils.files import replacing
 
 HERE = Path(__file__).parent
+AT_ONCE = 2  # notebooks; one alone does not keep two cores busy
 LARGEST = 2_400_000  # bytes of a notebook that is written back
 # Quality and width in pixels that are tried until it fits: four tiles of 300,
 # and of 240 at the very last.
@@ -117,6 +122,13 @@ def refresh(path):
         nbformat.write(notebook, temporary)
 
 
+def timed(execute, path):
+    """The seconds that a notebook takes."""
+    began = time.monotonic()
+    execute(path)
+    return time.monotonic() - began
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -137,13 +149,16 @@ def main():
         sorted((HERE / "solutions").glob(numbered)) if options.refresh else []
     )
     paths = [path for path in found if not numbers or path.name[:2] in numbers]
+    pool = ThreadPoolExecutor(AT_ONCE)
+    execute, each = (refresh, map) if options.refresh else (run, pool.map)
+    times = each(functools.partial(timed, execute), paths)
     for number, path in enumerate(paths, 1):
         name = path.relative_to(HERE).with_suffix("").as_posix()
         print(f"{number}/{len(paths)}  {name:<26}", end="", flush=True)
-        began = time.monotonic()
         try:
-            refresh(path) if options.refresh else run(path)
+            print(f"{next(times):6.0f} s")
         except CellExecutionError as error:
+            pool.shutdown(wait=False, cancel_futures=True)
             print("failed\n", error, sep="")
             executed = WORK / "notebooks" / path.name
             left = "it was left as it is."
@@ -153,7 +168,9 @@ def main():
                     " `koala check` into a bug report."
                 )
             parser.exit(1, f"{path.name} stopped at an error; {left}\n")
-        print(f"{time.monotonic() - began:6.0f} s")
+        except KeyboardInterrupt:
+            print("interrupted")
+            os._exit(130)  # threads would run on; kernels end with this process
     if not options.refresh:
         print(
             f"\ncolour photographs:  {REPORT / 'figures'}",
