@@ -275,6 +275,8 @@ def _fit(
             sweep(run)
             sweep(run / "samples")
             claim(run, asked)
+        # TensorFlow traces a step twice if the optimizer makes its variables in the first one.
+        model.optimizer.build(model.trainable_variables)
         done, history = resume(model, run)
         if not workers.agree(done):
             raise TrainingError(
@@ -470,7 +472,6 @@ def resume(network, run):
     if not (checkpoints := checkpoints_of(run)):
         return 0, []
     done, newest = max(checkpoints.items())
-    network.optimizer.build(network.trainable_variables)
     try:
         network.load_weights(newest)
     except Exception as error:

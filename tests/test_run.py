@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import io
+import re
 from pathlib import Path
 
 import nbformat
@@ -87,6 +88,21 @@ def test_a_refresh_leaves_a_notebook_that_fails_as_it_was(runner, tmp_path, monk
         path.read_bytes() == before
         and "ZeroDivisionError" in (tmp_path / "work" / "notebooks" / "03_c.ipynb").read_text()
     )
+
+
+def test_two_notebooks_run_at_once_and_are_named_in_order(runner, tmp_path, monkeypatch, capsys):
+    meet = (
+        "import time\nfrom pathlib import Path\nPath({!r}).touch()\n"
+        "for _ in range(600):\n    time.sleep(0.1)\n    if Path({!r}).exists():\n        break\n"
+        "else:\n    raise TimeoutError"
+    )
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    write(tmp_path / "01_a.ipynb", meet.format(here, there))
+    write(tmp_path / "02_b.ipynb", meet.format(there, here))
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    runner.main()
+    assert re.match(r"1/2  01_a +\d+ s\n2/2  02_b +\d+ s\n", capsys.readouterr().out)
+    assert len(list((tmp_path / "work" / "notebooks").iterdir())) == 2
 
 
 def test_alt_texts_come_from_the_metadata_of_the_cells(runner, tmp_path, monkeypatch):
