@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 # Under test these notebooks do less work than for a reader. Each value here replaces that of the
 # notebook's cell with the tag "parameters".
 LESS = {
-    "notebooks/02_embedding_extraction.ipynb": {"EVERY": 6, "STEPS": 30},
+    "notebooks/02_embedding_extraction.ipynb": {"EVERY": 6, "SMALL": 64, "STEPS": 30},
     "notebooks/04_training.ipynb": {
         "CROP": 16,
         "EPOCHS": 2,
@@ -22,7 +22,7 @@ LESS = {
         "HAND_STEPS": 8,
         "MEMORY_STEPS": 16,
     },
-    "notebooks/08_three_ways_to_colour.ipynb": {"CROP": 32, "BATCH": 4, "STEPS": 10},
+    "notebooks/08_three_ways_to_colour.ipynb": {"CROP": 32, "BATCH": 4, "STEPS": 15},
     "notebooks/10_inside_the_network.ipynb": {"EVERY": 8},
     "notebooks/solutions/04_training.ipynb": {"EPOCHS": 1, "EVERY": 40},
 }
