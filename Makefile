@@ -23,7 +23,7 @@ course: setup
 	@$(BIN)/python notebooks/run.py
 
 test: setup
-	@$(BIN)/python -m pytest -n $(WORKERS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-faults: setup
 	@$(BIN)/python -m pytest -n $(WORKERS) tests -m faults
@@ -34,7 +34,7 @@ lint: setup
 SLOW = training adaptation report
 
 quick: setup
-	@$(BIN)/python -m pytest -n $(WORKERS) tests $(SLOW:%=--ignore=tests/test_%.py) -k "not on_the_test_photographs and not killed_run and not prepared_trained"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests $(SLOW:%=--ignore=tests/test_%.py) -k "not on_the_test_photographs and not killed_run and not prepared_trained"
 
 report: setup
 	@$(BIN)/python report/build.py

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadFileScheduling
 
 # Under test these notebooks do less work than for a reader. Each value here replaces that of the
 # notebook's cell with the tag "parameters".
@@ -56,16 +56,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each worker
         os.environ.setdefault(name, "1")
 
 
-class ByFile(LoadScopeScheduling):
-    """Gives all tests of a file, or of several files with the same records, to one worker."""
+class LoadFileAndRecords(LoadFileScheduling):
+    """xdist's `loadfile`, which takes the files with the same records for one."""
 
     def _split_scope(self, nodeid):
-        file = nodeid.split("::")[0]
+        file = super()._split_scope(nodeid)
         return "records" if file in SAME_RECORDS else file
 
 
 def pytest_xdist_make_scheduler(config, log):
-    return ByFile(config, log)
+    return LoadFileAndRecords(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items):
