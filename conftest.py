@@ -12,7 +12,7 @@ from xdist.scheduler import LoadFileScheduling
 # Under test these notebooks do less work than for a reader. Each value here replaces that of the
 # notebook's cell with the tag "parameters".
 LESS = {
-    "notebooks/02_embedding_extraction.ipynb": {"EVERY": 6, "SMALL": 64, "STEPS": 30},
+    "notebooks/02_embedding_extraction.ipynb": {"EVERY": 6, "SMALL": 64, "STEPS": 20},
     "notebooks/04_training.ipynb": {
         "CROP": 16,
         "EPOCHS": 2,
@@ -22,7 +22,7 @@ LESS = {
         "HAND_STEPS": 8,
         "MEMORY_STEPS": 16,
     },
-    "notebooks/08_three_ways_to_colour.ipynb": {"CROP": 32, "BATCH": 4, "STEPS": 15},
+    "notebooks/08_three_ways_to_colour.ipynb": {"CROP": 32, "BATCH": 4, "STEPS": 10},
     "notebooks/10_inside_the_network.ipynb": {"EVERY": 8},
     "notebooks/solutions/04_training.ipynb": {"EPOCHS": 1, "EVERY": 40},
 }
@@ -38,11 +38,13 @@ FIRST = [
     "test_demo_browser",
 ]
 
-# These read the same records of the slides. One worker runs them all, so that they are made once.
-SAME_RECORDS = {
-    "notebooks/01_data_preparation.ipynb",
-    "notebooks/04_training.ipynb",
-    "notebooks/08_three_ways_to_colour.ipynb",
+# One worker runs all files of a name, so that it makes once what they share.
+TOGETHER = {
+    "notebooks/01_data_preparation.ipynb": "records of the slides",
+    "notebooks/04_training.ipynb": "records of the slides",
+    "notebooks/08_three_ways_to_colour.ipynb": "records of the slides",
+    "tests/test_training.py": "a finished run",
+    "tests/test_faults.py": "a finished run",
 }
 
 WORK = tempfile.mkdtemp(prefix="koala-tests-")
@@ -56,16 +58,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each worker
         os.environ.setdefault(name, "1")
 
 
-class LoadFileAndRecords(LoadFileScheduling):
-    """xdist's `loadfile`, which takes the files with the same records for one."""
+class LoadFileTogether(LoadFileScheduling):
+    """xdist's `loadfile`, which takes the files that are `TOGETHER` for one."""
 
     def _split_scope(self, nodeid):
         file = super()._split_scope(nodeid)
-        return "records" if file in SAME_RECORDS else file
+        return TOGETHER.get(file, file)
 
 
 def pytest_xdist_make_scheduler(config, log):
-    return LoadFileAndRecords(config, log) if config.getvalue("dist") == "loadfile" else None
+    return LoadFileTogether(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items):

@@ -10,7 +10,7 @@ import hypothesis
 import numpy as np
 import pooch
 import pytest
-from helpers import make_photo
+from helpers import TINY, make_photo
 
 DATA = Path(os.environ.get("KOALA_DATA_DIR") or pooch.os_cache("koala")).resolve()
 
@@ -130,3 +130,12 @@ def bundled_records(tmp_path_factory):
     report = records.prepare("bundled", folder, size=64, validation_share=0.52, progress=False)
     assert (report["train"], report["validation"]) == (6, 2)
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(bundled_records, tmp_path_factory):
+    """A finished run of two tiny epochs: its folder, network and history."""
+    from koala_utils.training import train
+
+    run = tmp_path_factory.mktemp("run")
+    return run, *train(bundled_records, run, epochs=2, **TINY)

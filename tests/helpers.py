@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+TINY = {"crop": 32, "batch": 4, "dtype": "float32", "verbose": 0}  # of a training
+
 
 def make_photo(seed=0, height=48, width=64):
     """A smooth photograph of vivid random colours, uint8 (height, width, 3)."""

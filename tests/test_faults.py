@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import (
+    TINY,
     assert_one_sentence,
     enlarge,
     files_in,
@@ -42,7 +43,7 @@ from koala_utils.photos import read_photo
 from koala_utils.records import RecordsError, prepare
 from koala_utils.training import TrainingError, train
 
-TINY = {"crop": 32, "batch": 2, "dtype": "float32", "verbose": 0}
+SMALL = TINY | {"batch": 2}
 TRAIN = ["--crop", "32", "--batch", "2", "--passes", "3", "--epochs", "4"]
 AVERAGED = [*TRAIN, "--average", "0.9"]
 KILLS = 8  # at random moments; each costs half a run
@@ -79,14 +80,14 @@ def read_all(folder):
 @pytest.fixture(scope="module")
 def never_stopped(bundled_records, tmp_path_factory):
     """The history of a run of two epochs that nothing disturbs."""
-    return train(bundled_records, tmp_path_factory.mktemp("whole"), epochs=2, **TINY)[1]
+    return train(bundled_records, tmp_path_factory.mktemp("whole"), epochs=2, **SMALL)[1]
 
 
 @pytest.fixture(scope="module")
 def finished_run(bundled_records, tmp_path_factory):
     """A run of one tiny epoch, to be copied."""
     run = tmp_path_factory.mktemp("finished")
-    train(bundled_records, run, epochs=1, **TINY)
+    train(bundled_records, run, epochs=1, **SMALL)
     return run
 
 
@@ -174,7 +175,7 @@ def test_training_that_is_killed_in_the_middle_of_an_epoch_goes_on_from_the_one_
     assert finish(*arguments, before=kill_in_the_second_epoch) == -signal.SIGKILL
     assert [row["epoch"] for row in training.read_history(run)] == [1]
     (run / ".abc.tmp-checkpoint-0002.weights.h5").write_bytes(b"half a checkpoint")
-    _, history = train(bundled_records, run, epochs=2, **TINY)
+    _, history = train(bundled_records, run, epochs=2, **SMALL)
     assert_same_losses(history, never_stopped)
     assert_no_leftovers(run)
 
@@ -246,7 +247,7 @@ def test_second_preparation_in_a_folder_says_so_and_stops(album, long_run, capsy
 
 def test_second_training_in_a_folder_says_so_and_stops(bundled_records, tmp_path):
     with alone(tmp_path / "run"), pytest.raises(BusyError) as error:
-        train(bundled_records, tmp_path / "run", epochs=1, **TINY)
+        train(bundled_records, tmp_path / "run", epochs=1, **SMALL)
     assert_one_sentence(error, tmp_path / "run", "another run")
     assert files_in(tmp_path / "run") == []
 
@@ -493,7 +494,7 @@ def test_shard_of_another_size_is_noticed_before_the_training_and_made_anew(
 ):
     damage(copied / "train-00000.tfrecord")
     with pytest.raises(RecordsError) as error:
-        train(copied, tmp_path / "run", epochs=1, **TINY)
+        train(copied, tmp_path / "run", epochs=1, **SMALL)
     assert_one_sentence(error, copied, "00000.tfrecord", "koala prepare")
     assert not (tmp_path / "run" / "config.json").exists()
     prepare("bundled", copied, size=64, validation_share=0.52, progress=False)
@@ -554,7 +555,7 @@ def test_records_of_another_version_are_refused(copied, tmp_path):
     manifest = copied / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": 7}))
     for use in (
-        lambda: train(copied, tmp_path / "run", epochs=1, **TINY),
+        lambda: train(copied, tmp_path / "run", epochs=1, **SMALL),
         lambda: prepare("bundled", copied, progress=False),
     ):
         with pytest.raises(RecordsError) as error:
@@ -567,7 +568,7 @@ def test_records_of_another_version_are_refused(copied, tmp_path):
 def test_damaged_notes_are_named(copied, tmp_path, name, content):
     (copied / name).write_bytes(content)
     with pytest.raises(ValueError) as error:
-        train(copied, tmp_path / "run", epochs=1, **TINY)
+        train(copied, tmp_path / "run", epochs=1, **SMALL)
     assert_one_sentence(error, copied / name, "damaged")
 
 
@@ -576,26 +577,24 @@ def test_damaged_notes_are_named(copied, tmp_path, name, content):
     [lambda: BUILDERS["koala-plus"](), lambda: BUILDERS["koala"](fusion=False)],
     ids=["koala-plus", "no fusion"],
 )
-def test_checkpoint_of_another_architecture_is_named(
-    bundled_records, finished_run, tmp_path, other
-):
-    run = shutil.copytree(finished_run, tmp_path / "run")
-    checkpoint = run / "checkpoint-0001.weights.h5"
+def test_checkpoint_of_another_architecture_is_named(bundled_records, finished, tmp_path, other):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    checkpoint = run / "checkpoint-0002.weights.h5"
     network = other()
     network.compile(optimizer="adam")
     network.optimizer.build(network.trainable_variables)
     network.save_weights(checkpoint)
     with pytest.raises(TrainingError) as error:
-        train(bundled_records, run, epochs=2, **TINY)
+        train(bundled_records, run, epochs=3, **TINY)
     assert_one_sentence(error, checkpoint, "delete it")
 
 
 @pytest.mark.parametrize("name", ["config.json", "history.csv"])
-def test_damaged_files_of_a_run_are_named(bundled_records, finished_run, tmp_path, name):
-    run = shutil.copytree(finished_run, tmp_path / "run")
+def test_damaged_files_of_a_run_are_named(bundled_records, finished, tmp_path, name):
+    run = shutil.copytree(finished[0], tmp_path / "run")
     (run / name).write_bytes(b"\xff\xfenothing of ours")
     with pytest.raises(ValueError) as error:
-        train(bundled_records, run, epochs=2, **TINY)
+        train(bundled_records, run, epochs=3, **TINY)
     assert_one_sentence(error, run / name, "damaged")
 
 

@@ -7,7 +7,7 @@ import types
 import keras
 import numpy as np
 import pytest
-from helpers import assert_one_sentence, files_in, make_photo, save
+from helpers import TINY, assert_one_sentence, files_in, make_photo, save
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -17,8 +17,6 @@ from koala_utils.files import BusyError, alone
 from koala_utils.network import build_network, chroma_of
 from koala_utils.training import TrainingError, train
 from koala_utils.weights import WeightsError, load_weights, read_metadata
-
-TINY = {"crop": 32, "batch": 4, "dtype": "float32", "verbose": 0}
 
 
 class Stop(keras.callbacks.Callback):
@@ -31,13 +29,6 @@ class Stop(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch + 1 == self.epoch:
             raise KeyboardInterrupt
-
-
-@pytest.fixture(scope="module")
-def finished(bundled_records, tmp_path_factory):
-    """A finished run of two tiny epochs: its folder, network and history."""
-    run = tmp_path_factory.mktemp("run")
-    return run, *train(bundled_records, run, epochs=2, **TINY)
 
 
 def test_run_leaves_all_its_files(finished):
