@@ -4,6 +4,7 @@
     python second_generation.py student STORE -o efficientnet_lite2_grey.safetensors …
     python second_generation.py decoder STORE -o koala-plus.safetensors …
     python second_generation.py validate STORE -o koala-plus.safetensors …
+    python second_generation.py validate-student STORE -o efficientnet_lite2_grey.safetensors …
     python second_generation.py koala STORE --old FIRST -o koala.safetensors …
 
 README.md beside it has the numbers of steps and the learning rates.
@@ -183,7 +184,7 @@ def in_batches(function, squares, size):
     outputs = []
     for start in range(0, len(squares), BATCH):
         rgb = tf.cast(squares[start : start + BATCH], tf.float32) / 255
-        rgb = tf.clip_by_value(tf.image.resize(rgb, (size, size)), 0, 1)
+        rgb = at_size(rgb, size)
         outputs.append(function(rgb).numpy().astype(np.float16))
     return np.concatenate(outputs)
 
@@ -249,29 +250,57 @@ def seed_of(number, salt):
 
 
 def train_student(squares, collections, output, steps, learning_rate):
-    """The classifier of grey photographs learns what the published one says of the colour ones."""
+    """The classifier of grey photographs learns what the published one says of the colour ones.
+
+    The teacher sees the same window of each photograph (Beyer et al., arXiv 2106.05237, 2022).
+    """
     teacher = load_extractor("efficientnet_lite2")
     student = classifier_for(None, "efficientnet_lite2")
-
     teacher, learner = logits_and_features(teacher), logits_and_features(student)
-    call = tf.function(lambda rgb: teacher(rgb * 2 - 1, training=False))
-    wanted = in_batches(call, squares, 260)
 
-    def loss(windows_and_wanted, number):
-        window, truth = windows_and_wanted
+    def loss(windows_and_extra, number):
+        window, _ = windows_and_extra
+        rgb = tf.cast(window, tf.float32) / 255
+        wanted = teacher(at_size(rgb, 260) * 2 - 1, training=False)
         size = tf.where(number % 2 == 0, 224, 260)
-        rgb = tf.image.resize(tf.cast(window, tf.float32) / 255, (size, size))
-        grey = film.random_film(tf.clip_by_value(rgb, 0, 1), seed_of(number, 7))
-        said = learner(tf.repeat(grey, 3, axis=-1) * 2 - 1, training=True)
-        return distillation(tf.cast(truth, tf.float32), said)
+        grey = film.random_film(at_size(rgb, size), seed_of(number, 7))
+        return distillation(wanted, learner(tf.repeat(grey, 3, axis=-1) * 2 - 1, training=True))
 
-    batches = windows(squares, collections, wanted, SIDE, 0.9, seed=0)
+    nothing = np.zeros((len(squares), 1), np.float16)
+    batches = windows(squares, collections, nothing, SIDE, 0.9, seed=0)
     save = lambda: save_weights(student, output, {"steps": steps})  # noqa: E731
     minimize(learner.trainable_variables, loss, batches, steps, learning_rate, 0, save)
-    grey = lambda rgb: learner(tf.repeat(film.to_grey(rgb), 3, -1) * 2 - 1, training=False)  # noqa: E731
-    some = slice(None, None, 50)
-    said = in_batches(tf.function(grey), squares[some], 260).astype(np.float32)
-    print("agreement", float(tf.reduce_mean(agreement(wanted[some].astype(np.float32), said))))
+
+
+def at_size(rgb, size):
+    return tf.clip_by_value(tf.image.resize(rgb, (size, size)), 0, 1)
+
+
+def validate_student(parts, weights):
+    """How a classifier of grey photographs agrees with the published one's answer to the colour.
+
+    Prints, for each part, the mean agreement and the share of photographs of which both say the
+    same class first: on plain panchromatic film, then on random films.
+    """
+    model = classifier_for(None, "efficientnet_lite2")
+    load_weights(model, weights)
+    both = logits_and_features(model), logits_and_features(load_extractor("efficientnet_lite2"))
+    for name, squares in parts.items():
+        found = [agreement_of(*both, squares, at_random) for at_random in (False, True)]
+        print(f"{name:16}", *(f"{value:.3f}" for pair in found for value in pair), flush=True)
+
+
+def agreement_of(student, teacher, squares, at_random):
+    """Mean agreement, and the share of photographs of which both say the same class first."""
+
+    def of_both(rgb):
+        grey = film.random_film(rgb, (0, 0)) if at_random else film.to_grey(rgb)
+        said = student(tf.repeat(grey, 3, -1) * 2 - 1, training=False)
+        wanted = teacher(rgb * 2 - 1, training=False)
+        same = tf.argmax(said[:, :1000], -1) == tf.argmax(wanted[:, :1000], -1)
+        return tf.stack([agreement(wanted, said), tf.cast(same, tf.float32)], -1)
+
+    return in_batches(tf.function(of_both), squares, 260).astype(np.float32).mean(0)
 
 
 def kept_in(file, function, squares):
@@ -411,11 +440,14 @@ def move_fusion(model, squares, vectors, old):
     fusion.set_weights([moved, bias])
 
 
+COMMANDS = ["store", "student", "validate-student", "decoder", "validate", "koala"]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["store", "student", "decoder", "koala", "validate"])
+    parser.add_argument("what", choices=COMMANDS)
     parser.add_argument("folder", type=Path, help="of the stored squares")
-    parser.add_argument("-o", "--output", type=Path, help="safetensors file; validate reads it")
+    parser.add_argument("-o", "--output", type=Path, help="safetensors file, which validate reads")
     parser.add_argument("--photographs", type=Path, help="folder of the collections' archives")
     parser.add_argument("--slides", type=Path, help="kodachrome.csv", required=True)
     parser.add_argument("--steps", type=int)
@@ -427,8 +459,9 @@ def main():
     if options.what == "store":
         store(options.photographs, options.folder)
         return
-    if options.what == "validate":
-        validate(load_validation(options.folder, options.slides), options.output)
+    if options.what.startswith("validate"):
+        check = validate if options.what == "validate" else validate_student
+        check(load_validation(options.folder, options.slides), options.output)
         return
     for name in options.without:
         del SHARES[name]
