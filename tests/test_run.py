@@ -4,6 +4,7 @@ import base64
 import importlib.util
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -103,6 +104,16 @@ def test_two_notebooks_run_at_once_and_are_named_in_order(runner, tmp_path, monk
     runner.main()
     assert re.match(r"1/2  01_a +\d+ s\n2/2  02_b +\d+ s\n", capsys.readouterr().out)
     assert len(list((tmp_path / "work" / "notebooks").iterdir())) == 2
+
+
+def test_long_notebooks_begin_early_and_records_before_their_readers(runner, monkeypatch):
+    begun = []
+    monkeypatch.setattr(runner, "run", lambda path: begun.append(path.name[:2]))
+    numbers = [f"{number:02}" for number in range(11)]
+    with ThreadPoolExecutor(1) as pool:
+        times = list(runner.started(pool, [Path(f"{number}_x.ipynb") for number in numbers]))
+    assert len(times) == 11 and sorted(begun) == numbers
+    assert begun.index("01") < begun.index("04") < begun.index("03")
 
 
 def test_alt_texts_come_from_the_metadata_of_the_cells(runner, tmp_path, monkeypatch):
