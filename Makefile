@@ -13,8 +13,7 @@
 # Python 3.11, 3.12 or 3.13 and make are all that is needed: make setup PYTHON=python3.12 takes another one.
 
 PYTHON ?= python3
-# More than cores, because a test often waits: for a browser, a kernel, the disk.
-WORKERS ?= 3
+WORKERS ?= 2
 BIN := .venv/bin
 
 .PHONY: course test test-faults lint quick report book refresh setup lab demo study
