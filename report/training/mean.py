@@ -1,6 +1,8 @@
 """The weighted mean of several sets of weights (Wortsman et al., arXiv 2203.05482, 2022).
 
-python mean.py koala-plus.safetensors a.safetensors:0.3 b.safetensors:0.7
+    python mean.py koala-plus.safetensors a.safetensors:0.3 b.safetensors:0.7
+
+The shares add up to 1.
 """
 
 import sys

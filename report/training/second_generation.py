@@ -26,7 +26,7 @@ from PIL import Image
 
 from koala_utils import film, lab, network, quantization, records
 from koala_utils.backend import keras, tf
-from koala_utils.embedding import classifier_for, load_extractor, standardize
+from koala_utils.embedding import EMBEDDING_SIZE, classifier_for, load_extractor, standardize
 from koala_utils.evaluation import colorfulness
 from koala_utils.losses import agreement, cross_entropy, distillation
 from koala_utils.photos import is_nearly_grey
@@ -184,8 +184,7 @@ def in_batches(function, squares, size):
     outputs = []
     for start in range(0, len(squares), BATCH):
         rgb = tf.cast(squares[start : start + BATCH], tf.float32) / 255
-        rgb = at_size(rgb, size)
-        outputs.append(function(rgb).numpy().astype(np.float16))
+        outputs.append(function(at_size(rgb, size)).numpy().astype(np.float16))
     return np.concatenate(outputs)
 
 
@@ -264,12 +263,17 @@ def train_student(squares, collections, output, steps, learning_rate):
         wanted = teacher(at_size(rgb, 260) * 2 - 1, training=False)
         size = tf.where(number % 2 == 0, 224, 260)
         grey = film.random_film(at_size(rgb, size), seed_of(number, 7))
-        return distillation(wanted, learner(tf.repeat(grey, 3, axis=-1) * 2 - 1, training=True))
+        return distillation(wanted, learner(three_channels(grey), training=True))
 
     nothing = np.zeros((len(squares), 1), np.float16)
     batches = windows(squares, collections, nothing, SIDE, 0.9, seed=0)
     save = lambda: save_weights(student, output, {"steps": steps})  # noqa: E731
     minimize(learner.trainable_variables, loss, batches, steps, learning_rate, 0, save)
+
+
+def three_channels(grey):
+    """Grey photographs in [0, 1] as a classifier takes them: (N, H, W, 3) in [-1, 1]."""
+    return tf.repeat(grey, 3, axis=-1) * 2 - 1
 
 
 def at_size(rgb, size):
@@ -286,21 +290,24 @@ def validate_student(parts, weights):
     load_weights(model, weights)
     both = logits_and_features(model), logits_and_features(load_extractor("efficientnet_lite2"))
     for name, squares in parts.items():
-        found = [agreement_of(*both, squares, at_random) for at_random in (False, True)]
-        print(f"{name:16}", *(f"{value:.3f}" for pair in found for value in pair), flush=True)
+        print(f"{name:16}", *(f"{value:.3f}" for value in agreement_of(*both, squares)), flush=True)
 
 
-def agreement_of(student, teacher, squares, at_random):
-    """Mean agreement, and the share of photographs of which both say the same class first."""
+def agreement_of(student, teacher, squares):
+    """Mean agreement and share of the same first class, on plain and on random films: (4,)."""
 
-    def of_both(rgb):
-        grey = film.random_film(rgb, (0, 0)) if at_random else film.to_grey(rgb)
-        said = student(tf.repeat(grey, 3, -1) * 2 - 1, training=False)
-        wanted = teacher(rgb * 2 - 1, training=False)
-        same = tf.argmax(said[:, :1000], -1) == tf.argmax(wanted[:, :1000], -1)
-        return tf.stack([agreement(wanted, said), tf.cast(same, tf.float32)], -1)
+    def first_class(both):
+        return tf.argmax(both[:, :EMBEDDING_SIZE], -1)
 
-    return in_batches(tf.function(of_both), squares, 260).astype(np.float32).mean(0)
+    def of_photographs(rgb):
+        wanted, found = teacher(rgb * 2 - 1, training=False), []
+        for grey in (film.to_grey(rgb), film.random_film(rgb, (0, 0))):
+            said = student(three_channels(grey), training=False)
+            same = first_class(said) == first_class(wanted)
+            found += [agreement(wanted, said), tf.cast(same, tf.float32)]
+        return tf.stack(found, -1)
+
+    return in_batches(tf.function(of_photographs), squares, 260).astype(np.float32).mean(0)
 
 
 def kept_in(file, function, squares):
@@ -430,7 +437,7 @@ def move_fusion(model, squares, vectors, old):
     """
     before = keras.applications.MobileNetV2(weights=None, classifier_activation=None)
     load_weights(before, old / "mobilenet_v2_grey.safetensors")
-    call = lambda rgb: before(tf.repeat(film.to_grey(rgb), 3, -1) * 2 - 1, training=False)  # noqa: E731
+    call = lambda rgb: before(three_channels(film.to_grey(rgb)), training=False)  # noqa: E731
     some = np.random.default_rng(0).choice(len(squares), min(5000, len(squares)), replace=False)
     theirs = standardize(in_batches(tf.function(call), squares[some], 224).astype(np.float32))
     ours = vectors[some].astype(np.float32)
